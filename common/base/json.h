@@ -17,7 +17,8 @@ struct json {
     bool failed, comma;
 };
 
-/* key: NULL inside an array, and for the outermost value. */
+/* key: NULL inside an array, and for the outermost value.  A string that is
+ * NULL is written as null; bytes in it that are not UTF-8 as U+FFFD. */
 void json_open_object(struct json *json, const char *key);
 void json_close_object(struct json *json);
 void json_open_array(struct json *json, const char *key);

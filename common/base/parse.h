@@ -23,11 +23,12 @@ int parse_bool(const char *text, bool *ret, const char **ret_why);
 int parse_number(const char *text, uint64_t max, uint64_t *ret,
                  const char **ret_why);
 
-/* Seconds, or a number with s, ms, us or ns behind it; a fraction is allowed
- * ("0.5", "1.5ms").  Nanoseconds, at most INT64_MAX. */
+/* Seconds, or a number with s, ms, us (also with a Greek letter) or ns behind
+ * it; a fraction is allowed ("0.5", "1.5ms") down to a nanosecond.  Returned in
+ * nanoseconds, at most INT64_MAX. */
 int parse_delay(const char *text, uint64_t *ret_ns, const char **ret_why);
 
-/* A probability: "10%", "0.1", "1:1000" or "1e-3"; from 0 to 1. */
+/* A probability: "10%", "0.1", "1:1000", "1/1000" or "1e-3"; from 0 to 1. */
 int parse_probability(const char *text, double *ret, const char **ret_why);
 
 #endif
