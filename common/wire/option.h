@@ -48,7 +48,7 @@ unsigned nbd_export_name_reply_encode(uint64_t size,
 enum nbd_parsed {
     NBD_PARSED,
     NBD_PARSED_INVALID, /* lengths do not add up, or not UTF-8 */
-    NBD_PARSED_TOO_BIG, /* a string above NBD_MAX_STRING, too many parts */
+    NBD_PARSED_TOO_BIG, /* a string above NBD_MAX_STRING */
 };
 
 /* NBD_OPT_INFO and NBD_OPT_GO.  Unknown information requests are skipped;
