@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* A disk: the opened storage of one layer, and who uses it.
+ *
+ * Shared disks are in a table, one for each layer and export name (or one for
+ * all names); a client's own are not.  The table (its lock: table_lock) owns a
+ * disk's state and its count of users, and is touched when disks are opened and
+ * closed only.  Everything else of a disk is either read-only once it is open,
+ * or in a lane.
+ *
+ *     NEW -> OPENING -> OPEN -> CLOSING -> (gone, or OPENING again if somebody
+ *               |                           asked for it meanwhile)
+ *               +-> FAILED -> (gone)
+ *
+ * open() and close() of the plugin run on the disk's loop. */
+#ifndef ABD_SERVER_DISK_H
+#define ABD_SERVER_DISK_H
+
+#include "abd-filter.h"
+#include "abd-plugin.h"
+
+#include "base/list.h"
+#include "loop/loop.h"
+#include "server/layer.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct connection;
+struct request;
+struct worker;
+
+/* What one loop needs of a disk.  Loop thread only. */
+struct lane {
+    struct disk *disk;
+    struct worker *worker;
+    unsigned in_flight;      /* requests in the plugin or on their way to it */
+    unsigned lent;           /* ended by lending, not released yet */
+    unsigned max_requests;   /* this lane's share */
+    struct list waiting;     /* requests that found no room, in order */
+    struct list connections; /* that are not read from for want of room */
+    struct list kick_link;   /* in worker->kicks while kick() is owed */
+    /* Emulated FUA: writes that wait for a flush.  One flush, carried by the
+     * first of them, serves all that were there when it began. */
+    struct list unflushed, flushing;
+};
+
+struct disk {
+    struct abd_disk pub; /* what the plugin sees */
+    struct layer *layer;
+
+    /* table_lock */
+    enum disk_state {
+        DISK_NEW,
+        DISK_OPENING,
+        DISK_OPEN,
+        DISK_FAILED,
+        DISK_CLOSING,
+    } state;
+    unsigned users;          /* who got it and has not put it back */
+    struct list table_link;  /* in the table, if shared */
+    struct list idle_link;   /* in the list of unused disks */
+    struct list users_asking; /* struct disk_request, until it is open */
+    int open_error;
+
+    /* Set before OPEN is announced, then read-only. */
+    char *name; /* the export name; pub.export_name points here */
+    bool shared;
+    bool parallel;      /* served by all loops */
+    uint64_t transfer;  /* pub.max_transfer, never 0 */
+    uint32_t block_min; /* never 0 */
+    struct list belows; /* struct below: disks of the layer below */
+    struct disk *below; /* the first of them */
+    struct abd_client own_client; /* copy of a client's, if not shared */
+
+    struct lane *lanes; /* one for each loop */
+    struct loop_message message; /* opening and closing, one at a time */
+};
+
+/* Somebody who asked for a disk and waits to hear. */
+struct disk_request {
+    struct list link;
+    struct loop_message message;
+    struct abd_loop *loop; /* where got() is to be called */
+    void (*got)(struct disk_request *request, struct disk *disk, int error);
+    struct disk *disk; /* the result, while it travels */
+    int error;
+};
+
+/* Asks for the top disk of an export (layer 0), or of a lower layer.  got() is
+ * called later, never from inside, on request->loop.  client: whose own disk it
+ * becomes if the layer has one for each client; its loop is then request->loop.
+ * loop: where a new shared disk lives, NULL: the least busy. */
+void disk_get(struct layer *layer, const char *name, bool read_only,
+              const struct abd_client *client, struct abd_loop *loop,
+              struct disk_request *request);
+
+/* Ends one use.  The disk is closed if it was a client's own, or if too many
+ * are unused.  closed: called on the disk's loop when this use has ended (NULL:
+ * nobody cares).  No request of this user may be in flight. */
+void disk_put(struct disk *disk, struct loop_message *closed);
+
+/* May this client use it?  Asks every layer from the outermost on; what said
+ * yes is told by disk_leave().  0 or an errno value.  The client's thread. */
+int disk_admit(struct disk *disk, const struct abd_client *client);
+void disk_leave(struct disk *disk, const struct abd_client *client);
+
+/* At the end: closes everything that is open, then calls done on loop 0.  Only
+ * when no user is left. */
+void disks_close_all(void (*done)(void *arg), void *arg);
+/* Logs which disks still have requests, and how many; returns the sum. */
+unsigned disks_report_busy(void);
+
+void disks_init(void);
+
+static inline struct disk *disk_of(const struct abd_disk *pub)
+{
+    return container_of(pub, struct disk, pub);
+}
+
+static inline bool disk_has(const struct disk *disk, enum abd_op op)
+{
+    return disk->pub.ops & (1U << op);
+}
+
+#endif
