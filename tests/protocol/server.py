@@ -104,7 +104,8 @@ class Server:
             raise
         finally:
             watch.close()
-        self.pid = int(open(self.pidfile).read())
+        with open(self.pidfile) as file:
+            self.pid = int(file.read())
 
     def __enter__(self):
         return self
