@@ -136,7 +136,7 @@ void log_write_v(enum abd_level level, const char *scope, const char *format,
     if (level == ABD_DEBUG && !log_is_verbose())
         return;
 
-    int saved = errno; /* the message may use %m, the caller its errno */
+    int saved = errno; /* the caller may still need it */
     struct line line;
     char text[PIPE_BUF];
     int length = vsnprintf(text, sizeof text, format, args);
