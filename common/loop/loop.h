@@ -21,6 +21,10 @@
 
 #define LOOPS_MAX 64
 
+/* In front of the definition of what plugins call: makes it visible in the
+ * program, all of which is hidden otherwise. */
+#define LOOP_EXPORTED __attribute__((visibility("default")))
+
 /* Creates n loops (1 to LOOPS_MAX) that do not run yet.  Once a process at a
  * time; 0 or an errno value. */
 int loops_create(unsigned n);
@@ -68,7 +72,8 @@ void loop_set_busy_with(struct abd_loop *loop, const char *name);
  * loop: name of the plugin, shared object or "server", and for how long. */
 void loops_set_slow_report(void (*fn)(const char *name, uint64_t ns));
 
-/* How often the loop went to sleep, was woken by another thread, took a turn. */
+/* How often the loop went to sleep, was woken by another thread, took a turn.
+ */
 struct loop_counters {
     uint64_t turns, sleeps, wakeups;
 };

@@ -40,8 +40,8 @@ struct memory *arena_memory(struct arena *arena, const struct abd_loop *loop);
 void arena_range(const struct arena *arena, void **ret_base,
                  uint64_t *ret_length, int *ret_fd);
 
-/* Takes n buffers of the given sizes, all or none: on a false return nothing was
- * taken.  False also while others wait (see memory_wait()). */
+/* Takes n buffers of the given sizes, all or none: on a false return nothing
+ * was taken.  False also while others wait (see memory_wait()). */
 bool memory_take(struct memory *memory, enum memory_use use,
                  const uint64_t *sizes, unsigned n, void **ret_buffers);
 /* size: as it was taken. */
@@ -70,7 +70,8 @@ uint64_t memory_free_bytes(const struct memory *memory);
 
 /* Charges what is kept elsewhere than in the arena (requests) to the budget, in
  * steps of a chunk: from then on the arena has that much less.  At most a
- * quarter of the arena can go this way, and it does not come back.  Any thread. */
+ * quarter of the arena can go this way, and it does not come back.  Any thread.
+ */
 bool arena_charge(struct arena *arena, uint64_t bytes);
 
 /* Gives chunks that nobody used since the last call back to the kernel (not a
