@@ -10,9 +10,17 @@
 #include "abd-plugin.h"
 #include "base/parse.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+
+/* For create(), config(), ready() and start(), which say why they fail. */
+static inline int config_no_memory(const struct abd_instance *instance)
+{
+    abd_log(instance, NULL, ABD_ERROR, "out of memory");
+    return ENOMEM;
+}
 
 /* Logs why, unless err is 0; returns err. */
 static inline int config_check(struct abd_instance *instance, const char *key,

@@ -14,10 +14,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* What waits is not in the disk below, so it does not count against that one's
- * max_requests: a disk that is far away has many requests on the way. */
-#define DELAY_MIN_REQUESTS 1024
-
 /* What can be delayed; requests are numbered like enum abd_op. */
 enum delay_place {
     DELAY_READ = ABD_OP_READ,
@@ -75,7 +71,7 @@ static int delay_create(struct abd_instance *instance)
     struct delay *delay = calloc(1, sizeof *delay);
 
     if (!delay)
-        return ENOMEM;
+        return config_no_memory(instance);
     delay->fast_zero = true;
     instance->state = delay;
     return 0;
@@ -123,8 +119,9 @@ static void delay_opened(struct abd_disk *disk, struct abd_disk *below,
     }
     state->below = below;
     abd_inherit(disk, below);
-    if (disk->max_requests < DELAY_MIN_REQUESTS)
-        disk->max_requests = DELAY_MIN_REQUESTS;
+    /* What waits here is not in the disk below: that one's bound must not
+     * decide how much is on the way.  The server's does. */
+    disk->max_requests = 0;
     if (!delay->fast_zero && disk->ops & 1 << ABD_OP_ZERO)
         disk->flags |= ABD_DISK_FAST_ZERO; /* answered here, if only by no */
     abd_opened(disk, 0);
