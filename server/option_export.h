@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* The options that name an export and open its disk: NBD_OPT_EXPORT_NAME,
+ * NBD_OPT_INFO and NBD_OPT_GO; and oldstyle, which opens without being asked.
+ */
+#ifndef ABD_SERVER_OPTION_EXPORT_H
+#define ABD_SERVER_OPTION_EXPORT_H
+
+#include <stdbool.h>
+
+struct handshake;
+
+void option_export_name(struct handshake *handshake);
+void option_info(struct handshake *handshake); /* INFO and GO */
+void option_oldstyle(struct handshake *handshake);
+
+/* The handshake has ended well: hands disk and parameters to the connection. */
+void option_export_enter(struct handshake *handshake);
+/* Puts the disk back, if there is one. */
+void option_export_forget(struct handshake *handshake);
+/* Is a disk being opened, or the connection moving to it? */
+bool option_export_is_under_way(const struct handshake *handshake);
+
+#endif
