@@ -5,14 +5,15 @@
  * sends forges a line, and that lines of many threads are not torn.
  *
  * Standard error is a pipe while a message is written.  syslog() is this file's
- * own, so that what would be sent can be looked at. */
-#include "base/log.h"
-
+ * own, so that what would be sent can be looked at, and the log is compiled
+ * into this file, so that its write can be interrupted and cut short. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,7 +24,24 @@
 
 #include <cmocka.h>
 
-#include "base/text.h"
+static unsigned write_interrupts; /* so many calls fail first */
+static size_t write_at_most;      /* bytes in one call; 0: all */
+
+static ssize_t obstructed_write(int fd, const void *data, size_t length)
+{
+    if (write_interrupts > 0) {
+        write_interrupts--;
+        errno = EINTR;
+        return -1;
+    }
+    if (write_at_most > 0 && length > write_at_most)
+        length = write_at_most;
+    return write(fd, data, length);
+}
+
+#define write obstructed_write
+#include "common/base/log.c"
+#undef write
 
 static char syslog_ident[64], syslog_text[8192];
 static int syslog_priority, syslog_calls;
@@ -220,6 +238,29 @@ static void errno_survives(void **state)
                         "abdkit: error: open: No such file or directory\n");
 }
 
+static void a_line_survives_signals_and_short_writes(void **state)
+{
+    (void)state;
+    capture();
+    write_interrupts = 3;
+    write_at_most = 1;
+    errno = EDOM;
+    log_write(ABD_ERROR, "loop", "whole");
+    write_at_most = 0;
+    assert_int_equal(errno, EDOM);
+    assert_int_equal(write_interrupts, 0);
+    assert_string_equal(end_capture(), "abdkit: loop: error: whole\n");
+}
+
+static void a_text_that_cannot_be_formatted_shows_its_format(void **state)
+{
+    (void)state;
+    capture();
+    /* No wide character above 127 has bytes in the C locale. */
+    log_write(ABD_ERROR, NULL, "name %ls", L"\x20ac");
+    assert_string_equal(end_capture(), "abdkit: error: name %ls\n");
+}
+
 static void a_closed_stderr_is_no_catastrophe(void **state)
 {
     int saved = dup(STDERR_FILENO);
@@ -343,6 +384,10 @@ int main(void)
         cmocka_unit_test_setup(a_long_line_is_cut_between_characters, defaults),
         cmocka_unit_test_setup(a_line_that_just_fits_is_not_cut, defaults),
         cmocka_unit_test_setup(errno_survives, defaults),
+        cmocka_unit_test_setup(a_line_survives_signals_and_short_writes,
+                               defaults),
+        cmocka_unit_test_setup(a_text_that_cannot_be_formatted_shows_its_format,
+                               defaults),
         cmocka_unit_test_setup(a_closed_stderr_is_no_catastrophe, defaults),
         cmocka_unit_test_setup(to_syslog_go_priority_and_text, defaults),
         cmocka_unit_test_setup(to_null_goes_nothing, defaults),
