@@ -314,11 +314,18 @@ static void take(struct handshake *handshake)
 
 /* The end. */
 
+/* Does anybody else still have a pointer to it? */
+static bool is_under_way(const struct handshake *handshake)
+{
+    return option_export_is_under_way(handshake) ||
+           exports_are_under_way(handshake->exports);
+}
+
 static void handshake_free(struct handshake *handshake)
 {
     struct connection *connection = handshake->connection;
 
-    option_export_forget(handshake);
+    assert(!is_under_way(handshake) && !handshake->disk);
     exports_free(handshake->exports);
     handshake_free_output(handshake);
     free(handshake->data);
@@ -453,6 +460,8 @@ void handshake_abandon(struct handshake *handshake)
 {
     struct connection *connection = handshake->connection;
 
+    if (is_under_way(handshake))
+        return;
     handshake_free(handshake);
     connection_check_end(connection);
 }
@@ -517,8 +526,8 @@ bool handshake_stop(struct connection *connection)
     if (!handshake)
         return true;
     handshake_detach(handshake);
-    if (option_export_is_under_way(handshake) ||
-        exports_are_under_way(handshake->exports)) {
+    option_export_forget(handshake);
+    if (is_under_way(handshake)) {
         handshake->stopped = true;
         return false;
     }

@@ -68,8 +68,11 @@ struct handshake {
     struct disk_request opening;
     bool opening_under_way; /* or the connection is moving to its thread */
     struct disk *disk;      /* got, and put back by us; NULL: none */
-    char *name;             /* under which it was asked for */
-    uint32_t wanted;        /* 1 << NBD_INFO_... */
+    struct disk_put put;
+    bool putting;    /* one is being put back; another is got only then */
+    bool open_next;  /* when that is over, get the one called name */
+    char *name;      /* under which it was asked for */
+    uint32_t wanted; /* 1 << NBD_INFO_... */
     bool admitted;
 
     /* LIST (option_list.c). */
@@ -90,8 +93,8 @@ void handshake_fail(struct handshake *handshake, const char *format, ...)
  * connection's thread, with the state that is to follow. */
 void handshake_wait(struct handshake *handshake);
 void handshake_resume(struct handshake *handshake, enum handshake_state state);
-/* What handshake_wait() was called for has come, but handshake->stopped was
- * set: frees the handshake and lets the connection end. */
+/* Something that was under way has come, but handshake->stopped was set: frees
+ * the handshake and lets the connection end, if it was the last. */
 void handshake_abandon(struct handshake *handshake);
 
 /* Stops what is bound to the loop, before the connection moves to another. */

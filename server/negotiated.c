@@ -87,7 +87,8 @@ static bool payload_fits(const struct disk *disk, const struct memory *memory,
     if (disk_has(disk, ABD_OP_WRITE) &&
         !memory_fits(memory, MEMORY_WRITE, sizes, 1))
         return false;
-    return (disk->pub.flags & ABD_DISK_LENDS) ||
+    return ((disk->pub.flags & ABD_DISK_LENDS) &&
+            disk->transfer <= disk->lend_max) ||
            memory_fits(memory, MEMORY_READ, sizes, n);
 }
 

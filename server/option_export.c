@@ -14,6 +14,7 @@
  * about what --run is told).  On the connection's thread. */
 #include "server/option_export.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "base/text.h"
 #include "server/handshake_reply.h"
 #include "server/handshake_state.h"
+#include "server/layer.h"
 #include "server/negotiated.h"
 #include "server/option_meta.h"
 #include "server/settings.h"
@@ -165,6 +167,7 @@ static void on_arrived(struct connection *connection)
 
     handshake->opening_under_way = false;
     if (handshake->stopped) {
+        option_export_forget(handshake);
         handshake_abandon(handshake);
         return;
     }
@@ -184,6 +187,7 @@ static void on_disk(struct disk_request *request, struct disk *disk, int error)
     if (!error)
         handshake->disk = disk;
     if (handshake->stopped) {
+        option_export_forget(handshake);
         handshake_abandon(handshake);
         return;
     }
@@ -200,11 +204,38 @@ static void on_disk(struct disk_request *request, struct disk *disk, int error)
     handshake_resume(handshake, answer(handshake));
 }
 
+static void open_disk_of(struct handshake *handshake)
+{
+    struct connection *connection = handshake->connection;
+
+    handshake->opening.loop = connection->worker->loop;
+    handshake->opening.got = on_disk;
+    handshake->opening_under_way = true;
+    disk_get(chain.layers[0], handshake->name, settings.read_only,
+             &connection->client, NULL, &handshake->opening);
+}
+
+/* The disk does without the client, who may already want another. */
+static void on_gone(struct loop_message *message)
+{
+    struct handshake *handshake =
+        container_of(message, struct handshake, put.message);
+
+    handshake->putting = false;
+    if (handshake->stopped) {
+        handshake_abandon(handshake);
+        return;
+    }
+    if (handshake->open_next) {
+        handshake->open_next = false;
+        open_disk_of(handshake);
+    }
+}
+
 /* Takes name over.  The state is left alone only if the answer is complete and
  * another option may follow. */
 static void choose(struct handshake *handshake, char *name)
 {
-    struct connection *connection = handshake->connection;
     enum handshake_state next;
 
     if (!name) {
@@ -221,12 +252,11 @@ static void choose(struct handshake *handshake, char *name)
     option_export_forget(handshake);
     free(handshake->name);
     handshake->name = name;
-    handshake->opening.loop = connection->worker->loop;
-    handshake->opening.got = on_disk;
-    handshake->opening_under_way = true;
     handshake_wait(handshake);
-    disk_get(chain.layers[0], name, settings.read_only, &connection->client,
-             NULL, &handshake->opening);
+    if (handshake->putting)
+        handshake->open_next = true;
+    else
+        open_disk_of(handshake);
 }
 
 void option_export_name(struct handshake *handshake)
@@ -294,14 +324,18 @@ void option_export_forget(struct handshake *handshake)
 {
     if (!handshake->disk)
         return;
+    /* It was got after the one before had been put back. */
+    assert(!handshake->putting);
     if (handshake->admitted)
         disk_leave(handshake->disk, &handshake->connection->client);
     handshake->admitted = false;
-    disk_put(handshake->disk, NULL);
+    handshake->putting = true;
+    handshake->put.message.fn = on_gone;
+    disk_put(handshake->disk, &handshake->put);
     handshake->disk = NULL;
 }
 
 bool option_export_is_under_way(const struct handshake *handshake)
 {
-    return handshake->opening_under_way;
+    return handshake->opening_under_way || handshake->putting;
 }

@@ -17,9 +17,9 @@ void option_oldstyle(struct handshake *handshake);
 
 /* The handshake has ended well: hands disk and parameters to the connection. */
 void option_export_enter(struct handshake *handshake);
-/* Puts the disk back, if there is one. */
+/* Begins to put the disk back, if there is one. */
 void option_export_forget(struct handshake *handshake);
-/* Is a disk being opened, or the connection moving to it? */
+/* Is a disk being opened or put back, or the connection moving to it? */
 bool option_export_is_under_way(const struct handshake *handshake);
 
 #endif
