@@ -9,6 +9,7 @@ TIMEOUT raises TimeoutError."""
 
 import dataclasses
 import os
+import select
 import socket
 import struct
 
@@ -44,6 +45,7 @@ class Conn:
 
     def __init__(self, sock, timeout=TIMEOUT):
         self.sock = sock
+        self.inbox = bytearray()    # what pump() received
         sock.settimeout(timeout)
 
     def __enter__(self):
@@ -69,8 +71,36 @@ class Conn:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise Closed(str(error)) from None
 
+    def pump(self, data):
+        """Like send(), but receives meanwhile what the server sends, so that
+        neither side waits for the other."""
+        left = memoryview(data)
+        limit = self.sock.gettimeout()
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN | select.POLLOUT)
+        while left:
+            events = poll.poll(limit * 1000)
+            if not events:
+                raise TimeoutError("the server neither reads nor writes")
+            try:
+                if events[0][1] & select.POLLIN:
+                    part = self.sock.recv(1 << 20)
+                    if not part:
+                        raise Closed("while sending")
+                    self.inbox += part
+                if events[0][1] & select.POLLOUT:
+                    left = left[self.sock.send(left, socket.MSG_DONTWAIT):]
+            except BlockingIOError:
+                pass
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise Closed(str(error)) from None
+
     def recv(self, count):
         parts = []
+        if self.inbox:
+            parts.append(bytes(self.inbox[:count]))
+            del self.inbox[:count]
+            count -= len(parts[0])
         while count:
             try:
                 part = self.sock.recv(min(count, 1 << 20))
@@ -87,6 +117,7 @@ class Conn:
 
     def expect_eof(self):
         """The server must now close, without another byte."""
+        require(not self.inbox, "bytes instead of the end")
         try:
             rest = self.sock.recv(4096)
         except ConnectionResetError:
@@ -95,7 +126,7 @@ class Conn:
 
     def drain(self):
         """Reads until the server closes; returns what came."""
-        parts = []
+        parts = [bytes(self.inbox)]
         try:
             while part := self.sock.recv(1 << 20):
                 parts.append(part)
@@ -117,7 +148,7 @@ class Export:
 
     @property
     def limit(self):
-        return self.block_max or 1 << 25
+        return self.block_max or MAX_PAYLOAD
 
 
 def pack_string(name):

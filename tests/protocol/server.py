@@ -244,3 +244,30 @@ def wait_until(question, timeout=TIMEOUT, what="condition"):
             raise TimeoutError("%s not met in %g s" % (what, timeout))
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
+
+
+def free_port():
+    """A TCP port of the loopback that nobody used a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class TcpServer(Server):
+    """The same on a TCP port of 127.0.0.1."""
+
+    def __init__(self, *plugin, options=(), **more):
+        for attempt in range(5):    # somebody may take the port before it
+            self.port = free_port()
+            try:
+                super().__init__(*plugin, unix=False, options=[
+                    "-i", "127.0.0.1", "-p", str(self.port), *options],
+                    **more)
+                return
+            except AssertionError as error:
+                if "in use" not in str(error) or attempt == 4:
+                    raise
+
+    def connect(self, timeout=TIMEOUT):
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout)
+        return Handshake(sock, timeout)

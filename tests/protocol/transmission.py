@@ -44,7 +44,7 @@ class Reply:
 
 class Client(Conn):
     def __init__(self, handshake):
-        self.sock = handshake.sock
+        self.sock, self.inbox = handshake.sock, handshake.inbox
         self.export = handshake.export
         self.contexts = handshake.contexts
         self.extended = handshake.extended
