@@ -15,7 +15,8 @@
  * Who found too little waits in a queue and does not hold anything meanwhile:
  * memory_take() is all or nothing.  The queue is served in order, and while
  * anybody waits, nobody else gets new chunks: nobody overtakes.  Loops queue
- * among themselves in the same way. */
+ * among themselves in the same way.  Reads and writes queue apart: a read may
+ * pass a write to the last tenth, but only to there. */
 #ifndef ABD_LOOP_MEMORY_H
 #define ABD_LOOP_MEMORY_H
 
@@ -30,6 +31,7 @@ struct arena;  /* the process's */
 struct memory; /* one loop's share */
 
 enum memory_use { MEMORY_WRITE, MEMORY_READ, MEMORY_USES };
+#define MEMORY_TAKE_MAX 64 /* buffers in one step */
 
 /* bytes is rounded down to whole MiB, at least 4.  registered: a memfd, mapped
  * 2 MiB aligned, whose pages are never given back to the kernel.  The loops
@@ -48,7 +50,8 @@ bool memory_take(struct memory *memory, enum memory_use use,
 void memory_give(struct memory *memory, void *buffer, uint64_t size);
 /* What a buffer of this size costs: the size of its class. */
 uint64_t memory_cost(uint64_t size);
-/* Could it ever be taken, with nothing else in use? */
+/* Could it ever be taken, with nothing else in use?  arena_charge() may make
+ * that untrue, so a waiter's try() asks again before it says no. */
 bool memory_fits(const struct memory *memory, enum memory_use use,
                  const uint64_t *sizes, unsigned n);
 
@@ -59,6 +62,7 @@ struct memory_waiter {
     struct list link;
     bool (*try)(struct memory_waiter *waiter);
     enum memory_use use;
+    uint64_t ticket; /* ours: when it began to wait */
 };
 void memory_wait(struct memory *memory, struct memory_waiter *waiter);
 /* Gives the place up; does nothing if it is not waiting. */
@@ -70,8 +74,8 @@ uint64_t memory_free_bytes(const struct memory *memory);
 
 /* Charges what is kept elsewhere than in the arena (requests) to the budget, in
  * steps of a chunk: from then on the arena has that much less.  At most a
- * quarter of the arena can go this way, and it does not come back.  Any thread.
- */
+ * quarter of the arena can go this way, and it does not come back.  If nothing
+ * is free, what is given back next pays for it.  Any thread. */
 bool arena_charge(struct arena *arena, uint64_t bytes);
 
 /* Gives chunks that nobody used since the last call back to the kernel (not a

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* The arena: see arena.h for chunks, zones and seats.
+ *
+ * What is free is found by looking at every chunk: there are about a hundred,
+ * and a chunk changes hands once for many buffers.  Single chunks are taken
+ * from the outer ends (reads from above, others from below), runs from above,
+ * so that free chunks stay neighbours.  All under one lock, from any thread. */
+#include "loop/arena.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ALIGNMENT (UINT64_C(2) << 20)
+
+void (*arena_test_pause)(void);
+
+enum zone arena_zone(const struct arena *arena, unsigned index)
+{
+    return index < arena->mixed ? ZONE_ANY : ZONE_READS;
+}
+
+static uint64_t charged_to(const struct arena *arena)
+{
+    return atomic_load_explicit(&arena->charged, memory_order_relaxed);
+}
+
+/* What must stay for reads of this many chunks. */
+static unsigned reserve_of(unsigned chunks)
+{
+    return chunks / 10 ? chunks / 10 : 1;
+}
+
+static unsigned limit_locked(const struct arena *arena, enum memory_use use)
+{
+    uint64_t charged = (charged_to(arena) + CHUNK_SIZE - 1) >> CHUNK_SHIFT;
+    unsigned chunks = arena->chunks - (unsigned)charged;
+
+    return use == MEMORY_READ ? chunks : chunks - reserve_of(chunks);
+}
+
+unsigned arena_limit(struct arena *arena, enum memory_use use)
+{
+    unsigned limit;
+
+    pthread_mutex_lock(&arena->lock);
+    limit = limit_locked(arena, use);
+    pthread_mutex_unlock(&arena->lock);
+    return limit;
+}
+
+static uint64_t first_of(const struct arena *arena, enum memory_use use)
+{
+    return atomic_load_explicit(&arena->first[use], memory_order_seq_cst);
+}
+
+bool arena_is_short(const struct arena *arena)
+{
+    return first_of(arena, MEMORY_WRITE) != NO_TICKET ||
+           first_of(arena, MEMORY_READ) != NO_TICKET;
+}
+
+uint64_t arena_ticket(struct arena *arena)
+{
+    uint64_t now_ns = abd_loop_now_ns();
+    uint64_t last =
+        atomic_load_explicit(&arena->last_ticket, memory_order_relaxed);
+    uint64_t ticket;
+
+    do
+        ticket = last < now_ns ? now_ns : last + 1;
+    while (!atomic_compare_exchange_weak_explicit(&arena->last_ticket, &last,
+                                                  ticket, memory_order_relaxed,
+                                                  memory_order_relaxed));
+    return ticket;
+}
+
+/* Both heads: the one that waits longest for anything, and the first read. */
+static void wake_heads_locked(struct arena *arena, const struct memory *except)
+{
+    uint64_t reads = first_of(arena, MEMORY_READ);
+    uint64_t writes = first_of(arena, MEMORY_WRITE);
+
+    if (reads == NO_TICKET && writes == NO_TICKET)
+        return;
+    for (unsigned i = 0; i < arena->loops; i++) {
+        const uint64_t *seats = arena->seats[i];
+        bool is_first = (reads != NO_TICKET && seats[MEMORY_READ] == reads) ||
+                        (writes < reads && seats[MEMORY_WRITE] == writes);
+
+        if (is_first && &arena->memories[i] != except)
+            memory_schedule(&arena->memories[i]);
+    }
+}
+
+/* The lowest or highest place for a run within [from, to); to: none. */
+static unsigned find_run(const struct arena *arena, unsigned from, unsigned to,
+                         unsigned length, bool from_above)
+{
+    unsigned found = 0;
+
+    for (unsigned i = 0; i < to - from; i++) {
+        unsigned index = from_above ? to - 1 - i : from + i;
+
+        found = arena->chunk[index].taken ? 0 : found + 1;
+        if (found == length)
+            return from_above ? index : index + 1 - length;
+    }
+    return to;
+}
+
+static void mark_locked(struct arena *arena, unsigned index, unsigned length,
+                        bool taken)
+{
+    for (unsigned i = index; i < index + length; i++) {
+        struct chunk *chunk = &arena->chunk[i];
+
+        chunk->taken = taken;
+        chunk->recently = true;
+        if (taken)
+            arena->taken[arena_zone(arena, i)]++;
+        else
+            arena->taken[arena_zone(arena, i)]--;
+    }
+}
+
+/* from, to: the chunks that the caller may have. */
+static bool take_run_locked(struct arena *arena, unsigned from, unsigned to,
+                            unsigned length, unsigned *ret_index)
+{
+    unsigned mixed = arena->mixed;
+    unsigned index = to;
+    unsigned in_mixed;
+
+    /* Reads begin with what only they may have. */
+    if (to > mixed && length == 1)
+        index = find_run(arena, mixed, to, 1, true);
+    if (index == to && from < to)
+        index = find_run(arena, from, to, length, length > 1);
+    if (index == to)
+        return false;
+    in_mixed = index >= mixed ? 0 : mixed - index;
+    if (in_mixed > length)
+        in_mixed = length;
+    if (in_mixed > 0 &&
+        arena->taken[ZONE_ANY] + in_mixed > limit_locked(arena, MEMORY_WRITE))
+        return false;
+    if (arena->taken[ZONE_ANY] + arena->taken[ZONE_READS] + length >
+        limit_locked(arena, MEMORY_READ))
+        return false;
+    mark_locked(arena, index, length, true);
+    *ret_index = index;
+    return true;
+}
+
+bool arena_take(struct arena *arena, enum memory_use use, uint64_t ticket,
+                struct arena_need *need)
+{
+    uint64_t reads;
+    uint64_t writes;
+    unsigned from;
+    unsigned to;
+    unsigned done = 0;
+
+    pthread_mutex_lock(&arena->lock);
+    reads = first_of(arena, MEMORY_READ);
+    writes = first_of(arena, MEMORY_WRITE);
+    from = ticket <= reads && ticket <= writes ? 0 : arena->mixed;
+    to = use == MEMORY_READ && ticket <= reads ? arena->chunks : arena->mixed;
+    while (done < need->n &&
+           take_run_locked(arena, from, to, need->length[done],
+                           &need->index[done]))
+        done++;
+    if (done < need->n)
+        for (unsigned i = 0; i < done; i++)
+            mark_locked(arena, need->index[i], need->length[i], false);
+    else
+        for (unsigned i = 0; i < done; i++)
+            for (unsigned j = 0; j < need->length[i]; j++)
+                arena->chunk[need->index[i] + j].touched = true;
+    pthread_mutex_unlock(&arena->lock);
+    return done == need->n;
+}
+
+void arena_put(struct arena *arena, unsigned index, unsigned length)
+{
+    pthread_mutex_lock(&arena->lock);
+    mark_locked(arena, index, length, false);
+    wake_heads_locked(arena, NULL);
+    pthread_mutex_unlock(&arena->lock);
+}
+
+bool arena_sync_seats(struct memory *memory)
+{
+    struct arena *arena = memory->arena;
+    bool changed = false;
+
+    for (unsigned use = 0; use < MEMORY_USES; use++) {
+        const struct memory_waiter *first =
+            list_first(&memory->waiters[use], struct memory_waiter, link);
+        uint64_t seat = first ? first->ticket : NO_TICKET;
+
+        if (seat == memory->seats[use])
+            continue;
+        changed = true;
+        memory->seats[use] = seat;
+    }
+    if (!changed)
+        return false;
+    pthread_mutex_lock(&arena->lock);
+    for (unsigned use = 0; use < MEMORY_USES; use++) {
+        uint64_t smallest = NO_TICKET;
+
+        arena->seats[abd_loop_index(memory->loop)][use] = memory->seats[use];
+        for (unsigned i = 0; i < arena->loops; i++)
+            if (arena->seats[i][use] < smallest)
+                smallest = arena->seats[i][use];
+        atomic_store_explicit(&arena->first[use], smallest,
+                              memory_order_seq_cst);
+    }
+    wake_heads_locked(arena, memory);
+    pthread_mutex_unlock(&arena->lock);
+    return true;
+}
+
+void arena_recall_spares(struct arena *arena, const struct memory *for_whom)
+{
+    for (unsigned i = 0; i < arena->loops; i++) {
+        struct memory *memory = &arena->memories[i];
+
+        if (memory != for_whom &&
+            atomic_load_explicit(&memory->has_spare, memory_order_seq_cst))
+            memory_schedule(memory);
+    }
+}
+
+bool arena_charge(struct arena *arena, uint64_t bytes)
+{
+    uint64_t charged;
+    bool fits;
+
+    pthread_mutex_lock(&arena->lock);
+    charged = charged_to(arena);
+    fits = bytes <= arena->length / 4 - charged;
+    if (fits) {
+        atomic_store_explicit(&arena->charged, charged + bytes,
+                              memory_order_relaxed);
+        /* A waiter may have become one that can never be content. */
+        wake_heads_locked(arena, NULL);
+    }
+    pthread_mutex_unlock(&arena->lock);
+    return fits;
+}
+
+/* Takes the next free chunk that nobody has used for long; chunks: none. */
+static unsigned take_cold(struct arena *arena, unsigned index)
+{
+    pthread_mutex_lock(&arena->lock);
+    for (; index < arena->chunks; index++) {
+        struct chunk *chunk = &arena->chunk[index];
+        bool recently = chunk->recently || chunk->taken;
+
+        chunk->recently = false;
+        if (recently || !chunk->touched || arena_is_short(arena))
+            continue;
+        mark_locked(arena, index, 1, true);
+        chunk->touched = false;
+        break;
+    }
+    pthread_mutex_unlock(&arena->lock);
+    return index;
+}
+
+void arena_trim(struct arena *arena)
+{
+    unsigned index = 0;
+
+    if (arena->fd >= 0)
+        return;
+    while ((index = take_cold(arena, index)) < arena->chunks) {
+        /* Not under the lock: the kernel takes its time.  It cannot fail for a
+         * range of ours. */
+        madvise(arena->base + index * CHUNK_SIZE, CHUNK_SIZE, MADV_DONTNEED);
+        arena_put(arena, index, 1);
+        index++;
+    }
+}
+
+void arena_read_counters(const struct arena *arena, struct arena_counters *ret)
+{
+    uint64_t in_use = 0;
+    uint64_t waiters = 0;
+
+    for (unsigned i = 0; i < arena->loops; i++) {
+        in_use += atomic_load_explicit(&arena->memories[i].used,
+                                       memory_order_relaxed);
+        waiters += atomic_load_explicit(&arena->memories[i].waiting,
+                                        memory_order_relaxed);
+    }
+    ret->total = arena->length;
+    ret->in_use = in_use;
+    ret->waiters = waiters;
+    ret->charged = charged_to(arena);
+}
+
+struct memory *arena_memory(struct arena *arena, const struct abd_loop *loop)
+{
+    return &arena->memories[abd_loop_index(loop)];
+}
+
+void arena_range(const struct arena *arena, void **ret_base,
+                 uint64_t *ret_length, int *ret_fd)
+{
+    *ret_base = arena->base;
+    *ret_length = arena->length;
+    *ret_fd = arena->fd;
+}
+
+/* Reserves the range, 2 MiB aligned, and maps the file or nothing there. */
+static int map(struct arena *arena)
+{
+    uint64_t whole = arena->length + ALIGNMENT;
+    char *place = mmap(NULL, whole, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint64_t before;
+    void *base;
+
+    if (place == MAP_FAILED)
+        return errno;
+    before = -(uintptr_t)place & (ALIGNMENT - 1);
+    if (before > 0)
+        munmap(place, before);
+    munmap(place + before + arena->length, ALIGNMENT - before);
+    arena->base = place + before;
+    if (arena->fd >= 0)
+        base = mmap(arena->base, arena->length, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_FIXED, arena->fd, 0);
+    else
+        base = mmap(arena->base, arena->length, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+                    0);
+    if (base == MAP_FAILED)
+        return errno;
+    /* Huge pages would make 2 MiB of every 4 KiB that is touched.  A kernel
+     * without them refuses, and that is as well. */
+    if (arena->fd < 0)
+        madvise(base, arena->length, MADV_NOHUGEPAGE);
+    return 0;
+}
+
+static int make_file(uint64_t length, int *ret_fd)
+{
+    int fd = memfd_create("abdkit", MFD_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    if (ftruncate(fd, (off_t)length) < 0) {
+        int err = errno;
+
+        close(fd);
+        return err;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int init(struct arena *arena, bool registered)
+{
+    int err;
+
+    pthread_mutex_init(&arena->lock, NULL);
+    arena->chunk = calloc(arena->chunks, sizeof *arena->chunk);
+    arena->memories = calloc(arena->loops, sizeof *arena->memories);
+    if (!arena->chunk || !arena->memories)
+        return ENOMEM;
+    for (unsigned use = 0; use < MEMORY_USES; use++) {
+        atomic_init(&arena->first[use], NO_TICKET);
+        for (unsigned i = 0; i < LOOPS_MAX; i++)
+            arena->seats[i][use] = NO_TICKET;
+    }
+    for (unsigned i = 0; i < arena->loops; i++)
+        memory_init(&arena->memories[i], arena, abd_loop_at(i));
+    err = registered ? make_file(arena->length, &arena->fd) : 0;
+    return err ? err : map(arena);
+}
+
+int arena_create(uint64_t bytes, bool registered, struct arena **ret)
+{
+    uint64_t chunks = bytes >> CHUNK_SHIFT;
+    struct arena *arena;
+    int err;
+
+    if (chunks < 4 || chunks > (UINT64_C(1) << 24) || abd_loop_count() == 0)
+        return EINVAL;
+    arena = calloc(1, sizeof *arena);
+    if (!arena)
+        return ENOMEM;
+    arena->length = chunks << CHUNK_SHIFT;
+    arena->fd = -1;
+    arena->chunks = (unsigned)chunks;
+    arena->mixed = arena->chunks - reserve_of(arena->chunks);
+    arena->loops = abd_loop_count();
+    err = init(arena, registered);
+    if (err) {
+        arena_destroy(arena);
+        return err;
+    }
+    *ret = arena;
+    return 0;
+}
+
+void arena_destroy(struct arena *arena)
+{
+    if (!arena)
+        return;
+    if (arena->base)
+        munmap(arena->base, arena->length);
+    if (arena->fd >= 0)
+        close(arena->fd);
+    pthread_mutex_destroy(&arena->lock);
+    free(arena->memories);
+    free(arena->chunk);
+    free(arena);
+}
