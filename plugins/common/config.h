@@ -28,7 +28,7 @@ static inline int config_check(struct abd_instance *instance, const char *key,
 {
     if (err)
         abd_log(instance, NULL, ABD_ERROR, "%s=%s: %s", key, value,
-                why ? why : strerror(err));
+                why ? why : strerrordesc_np(err));
     return err;
 }
 

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -195,7 +196,8 @@ static int error_ready(struct abd_instance *instance)
 
         if (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
             int err = errno;
-            abd_log(instance, NULL, ABD_ERROR, "getrandom: %s", strerror(err));
+            abd_log(instance, NULL, ABD_ERROR, "getrandom: %s",
+                    strerrordesc_np(err));
             return err;
         }
         atomic_store_explicit(&state->counter, seed, memory_order_relaxed);

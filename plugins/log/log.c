@@ -23,6 +23,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -132,7 +133,7 @@ static int log_ready(struct abd_instance *instance)
     if (log->fd < 0 || fcntl(log->fd, F_SETFL, O_APPEND | O_NONBLOCK) != 0) {
         int err = errno;
         abd_log(instance, NULL, ABD_ERROR, "logfile=%s: %s", log->path,
-                strerror(err));
+                strerrordesc_np(err));
         return err;
     }
     return 0;
@@ -143,7 +144,7 @@ static int log_start(struct abd_instance *instance)
     struct log *log = instance->state;
     unsigned n = abd_loop_count();
 
-    log->buffers = calloc(n, sizeof *log->buffers);
+    log->buffers = calloc(n, sizeof(struct log_buffer *));
     if (!log->buffers)
         return config_no_memory(instance);
     for (; log->n < n; log->n++) {
@@ -183,7 +184,8 @@ static void log_write_out(struct log_buffer *buffer)
     }
     if (err && !buffer->failed)
         abd_log(buffer->instance, NULL, ABD_ERROR,
-                "write to %s: %s; lines are lost", log->path, strerror(err));
+                "write to %s: %s; lines are lost", log->path,
+                strerrordesc_np(err));
     buffer->failed = err != 0;
     buffer->length = 0;
 }
@@ -407,8 +409,9 @@ static void log_submit(struct abd_request *request)
 
     if (request->client) {
         struct log_client *entry = log_find(buffer, request->client->id);
-        if (entry) {
+        if (entry)
             entry->transactions++;
+        if (entry && buffer->clients.next != &entry->link) {
             list_remove(&entry->link);
             list_prepend(&buffer->clients, &entry->link);
         }

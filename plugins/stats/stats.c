@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -74,7 +75,7 @@ static void stats_write(struct abd_instance *instance)
     int err = fflush(stats->file) == 0 && !ferror(stats->file) ? 0 : errno;
     if (err)
         abd_log(instance, NULL, ABD_ERROR, "statsfile=%s: %s", stats->path,
-                strerror(err));
+                strerrordesc_np(err));
 }
 
 static void stats_destroy(struct abd_instance *instance)
@@ -87,7 +88,7 @@ static void stats_destroy(struct abd_instance *instance)
         stats_write(instance);
     if (stats->file)
         fclose(stats->file);
-    for (unsigned i = 0; i < stats->n; i++)
+    for (unsigned i = 0; stats->counts && i < stats->n; i++)
         free(stats->counts[i]);
     free(stats->counts);
     free(stats->path);
@@ -130,7 +131,7 @@ static int stats_ready(struct abd_instance *instance)
     if (!stats->file) {
         int err = errno;
         abd_log(instance, NULL, ABD_ERROR, "statsfile=%s: %s", stats->path,
-                strerror(err));
+                strerrordesc_np(err));
         return err;
     }
     return 0;

@@ -53,6 +53,7 @@ static struct {
     struct abd_instance instances[HOST_LAYERS];
     unsigned n_layers;
     unsigned loops, loop;
+    char loop_places[8]; /* their addresses stand for the loops */
     uint64_t next_id;
     struct list deferred, timers;
     struct host_request *held, **held_end;
@@ -66,8 +67,7 @@ static struct host_disk *disk_of(struct abd_disk *pub)
 
 static struct host_request *request_of(const struct abd_request *pub)
 {
-    return container_of((struct abd_request *)(uintptr_t)pub,
-                        struct host_request, pub);
+    return container_of((struct abd_request *)pub, struct host_request, pub);
 }
 
 static void defer(unsigned loop, void (*fn)(void *arg), void *arg)
@@ -127,12 +127,12 @@ unsigned abd_loop_count(void)
 struct abd_loop *abd_loop_at(unsigned index)
 {
     assert(index < self.loops);
-    return (struct abd_loop *)(uintptr_t)(index + 1);
+    return (struct abd_loop *)&self.loop_places[index];
 }
 
 unsigned abd_loop_index(const struct abd_loop *loop)
 {
-    return (unsigned)((uintptr_t)loop - 1);
+    return (unsigned)((const char *)loop - self.loop_places);
 }
 
 struct abd_loop *abd_loop_current(void)
@@ -211,7 +211,7 @@ void abd_log(const struct abd_instance *instance, const struct abd_disk *disk,
     va_start(args, format);
     used += (size_t)vsnprintf(host.log + used, 8500, format, args);
     va_end(args);
-    strcpy(host.log + used, "\n");
+    memcpy(host.log + used, "\n", 2);
 }
 
 /* ---- requests */
@@ -257,66 +257,67 @@ static void complete(struct host_request *request, int error)
     defer(request->loop, on_completed, request);
 }
 
-void abd_complete(struct abd_request *pub, int error)
+void abd_complete(struct abd_request *request, int error)
 {
-    complete(request_of(pub), error);
+    complete(request_of(request), error);
 }
 
-void abd_fail(struct abd_request *pub, int error, uint64_t at,
+void abd_fail(struct abd_request *request, int error, uint64_t at,
               const char *format, ...)
 {
-    struct host_request *request = request_of(pub);
+    struct host_request *own = request_of(request);
     va_list args;
 
     va_start(args, format);
-    vsnprintf(request->text, sizeof request->text, format, args);
+    vsnprintf(own->text, sizeof own->text, format, args);
     va_end(args);
-    request->fail_at = at;
-    complete(request, error);
+    own->fail_at = at;
+    complete(own, error);
 }
 
-void abd_complete_lent(struct abd_request *pub, const struct abd_piece *pieces,
-                       unsigned n, void (*release)(void *arg), void *arg)
+void abd_complete_lent(struct abd_request *request,
+                       const struct abd_piece *pieces, unsigned n,
+                       void (*release)(void *arg), void *arg)
 {
-    struct host_request *request = request_of(pub);
+    struct host_request *own = request_of(request);
 
     (void)release, (void)arg;
-    request->pieces = pieces;
-    request->n_pieces = n;
-    complete(request, 0);
+    own->pieces = pieces;
+    own->n_pieces = n;
+    complete(own, 0);
 }
 
-void abd_complete_as(struct abd_request *pub, struct abd_request *child)
+void abd_complete_as(struct abd_request *request, struct abd_request *child)
 {
     struct host_request *from = request_of(child);
 
-    assert(from->done && from->parent == request_of(pub));
-    complete(request_of(pub), from->error);
+    assert(from->done && from->parent == request_of(request));
+    complete(request_of(request), from->error);
 }
 
-bool abd_cancelled(const struct abd_request *pub)
+bool abd_cancelled(const struct abd_request *request)
 {
-    return request_of(pub)->cancelled;
+    return request_of(request)->cancelled;
 }
 
-void abd_forward(struct abd_request *pub, struct abd_disk *below,
+void abd_forward(struct abd_request *request, struct abd_disk *below,
                  uint64_t offset,
                  int (*after)(struct abd_request *request, int error))
 {
-    struct host_request *request = request_of(pub);
+    struct host_request *own = request_of(request);
 
-    assert(disk_of(below)->above == pub->disk);
+    assert(disk_of(below)->above == request->disk);
     if (after) {
-        unsigned i = request->frames++;
-        request->frame[i].disk = pub->disk;
-        request->frame[i].offset = pub->offset;
-        request->frame[i].scratch = pub->scratch;
-        request->frame[i].after = after;
-        pub->scratch = NULL;
+        unsigned i = own->frames++;
+        own->frame[i].disk = request->disk;
+        own->frame[i].offset = request->offset;
+        own->frame[i].scratch = request->scratch;
+        own->frame[i].after = after;
+        request->scratch = NULL;
     } else {
-        free_scratch(request);
+        free_scratch(own);
     }
-    submit_to(request, below, offset);
+    submit_to(own, below, offset);
 }
 
 struct abd_request *abd_child(
@@ -460,12 +461,12 @@ static void tell_opened(void *arg)
     }
 }
 
-void abd_opened(struct abd_disk *pub, int error)
+void abd_opened(struct abd_disk *disk, int error)
 {
-    struct host_disk *disk = disk_of(pub);
+    struct host_disk *own = disk_of(disk);
 
-    disk->error = error;
-    defer(0, tell_opened, disk);
+    own->error = error;
+    defer(0, tell_opened, own);
 }
 
 static void only_below_opened(struct abd_disk *pub, struct abd_disk *below,
@@ -509,13 +510,13 @@ static void open_disk(unsigned layer, struct abd_disk *above, bool read_only,
         open_disk(layer + 1, &disk->pub, read_only, only_below_opened);
 }
 
-void abd_open_below(struct abd_disk *pub, const char *export_name,
+void abd_open_below(struct abd_disk *disk, const char *export_name,
                     bool read_only,
                     void (*opened)(struct abd_disk *disk,
                                    struct abd_disk *below, int error))
 {
     assert(!export_name);
-    open_disk(disk_of(pub)->layer + 1, pub, read_only, opened);
+    open_disk(disk_of(disk)->layer + 1, disk, read_only, opened);
 }
 
 static void tell_closed(void *arg)
@@ -530,9 +531,9 @@ static void tell_closed(void *arg)
     free(disk);
 }
 
-void abd_closed(struct abd_disk *pub)
+void abd_closed(struct abd_disk *disk)
 {
-    defer(0, tell_closed, disk_of(pub));
+    defer(0, tell_closed, disk_of(disk));
 }
 
 static void close_disk(struct abd_disk *pub, void (*closed)(struct abd_disk *))
@@ -548,10 +549,10 @@ static void close_disk(struct abd_disk *pub, void (*closed)(struct abd_disk *))
         close_disk(disk->only_below, abd_closed);
 }
 
-void abd_close_below(struct abd_disk *pub, struct abd_disk *below,
+void abd_close_below(struct abd_disk *disk, struct abd_disk *below,
                      void (*closed)(struct abd_disk *disk))
 {
-    assert(disk_of(below)->above == pub);
+    assert(disk_of(below)->above == disk);
     close_disk(below, closed);
 }
 

@@ -103,7 +103,8 @@ static void a_thousand_wait_at_once(void **state)
     start_chain(1, (const char *[]){"rdelay=20ms", NULL}, NULL);
     assert_int_equal(host.top->max_requests, 0);
     for (unsigned i = 0; i < N; i++) {
-        requests[i] = host_submit(ABD_OP_READ, 0, i * 512, 512, NULL, NULL);
+        requests[i] =
+            host_submit(ABD_OP_READ, 0, UINT64_C(512) * i, 512, NULL, NULL);
         host_advance(MS / 1000);
     }
     assert_int_equal(host.timers, N);

@@ -170,8 +170,8 @@ static void writes_once_a_turn(void **state)
     (void)state;
     start_chain(1, (const char *[]){logfile, NULL}, NULL);
     for (unsigned i = 0; i < 100; i++)
-        requests[i] =
-            host_submit(ABD_OP_READ, 0, i * 512, 512, data, &clients[0]);
+        requests[i] = host_submit(ABD_OP_READ, 0, UINT64_C(512) * i, 512, data,
+                                  &clients[0]);
     host_run();
     assert_int_equal(host.timers, 1);
     assert_int_equal(stat(path, &status), 0);
@@ -196,8 +196,8 @@ static void loses_no_line_of_a_long_turn(void **state)
     (void)state;
     start_chain(1, (const char *[]){logfile, NULL}, NULL);
     for (unsigned i = 0; i < N; i++)
-        requests[i] =
-            host_submit(ABD_OP_READ, 0, i * 512, 512, data, &clients[0]);
+        requests[i] = host_submit(ABD_OP_READ, 0, UINT64_C(512) * i, 512, data,
+                                  &clients[0]);
     host_advance(0);
     const char *at = lines();
     for (unsigned i = 0; i < N; i++) {

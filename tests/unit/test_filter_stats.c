@@ -57,7 +57,7 @@ static void the_table_is_readable(void **state)
     /* 6 of 4 KiB, at 0, 4K, 8K, 12K, 16K, 20K; 3 of 6000 bytes (12 bits, too);
      * one of 1 MiB. */
     for (unsigned i = 0; i < 6; i++)
-        stats_count(reads, i * 4096, 4096, SECOND / 10, 0);
+        stats_count(reads, UINT64_C(4096) * i, 4096, SECOND / 10, 0);
     for (unsigned i = 0; i < 3; i++)
         stats_count(reads, 512, 6000, SECOND / 10, 0);
     stats_count(reads, 1 << 20, 1 << 20, SECOND / 10, 0);
