@@ -29,8 +29,8 @@
 /* The n-th call from now on fails, and all behind it; 0: none does. */
 static atomic_uint fail_mmap, fail_calloc;
 
-void *__real_mmap(void *, size_t, int, int, int, off_t);
-void *__wrap_mmap(void *, size_t, int, int, int, off_t);
+void *__real_mmap64(void *, size_t, int, int, int, off_t);
+void *__wrap_mmap64(void *, size_t, int, int, int, off_t);
 void *__real_calloc(size_t, size_t);
 void *__wrap_calloc(size_t, size_t);
 
@@ -43,12 +43,12 @@ static bool fails(atomic_uint *count)
     return n == 1;
 }
 
-void *__wrap_mmap(void *at, size_t length, int prot, int flags, int fd,
+void *__wrap_mmap64(void *at, size_t length, int prot, int flags, int fd,
                   off_t offset)
 {
     if (fails(&fail_mmap))
         return MAP_FAILED;
-    return __real_mmap(at, length, prot, flags, fd, offset);
+    return __real_mmap64(at, length, prot, flags, fd, offset);
 }
 
 void *__wrap_calloc(size_t n, size_t size)
