@@ -38,7 +38,7 @@ struct exports {
     bool under_way; /* loop thread only */
 
     pthread_mutex_t lock; /* protects what follows */
-    bool done;
+    bool done, no_memory;
     int error;
     unsigned n, left_out;
     char *bytes; /* for each: two lengths (uint32_t), name, description */
@@ -126,7 +126,9 @@ __attribute__((visibility("default"))) void abd_add_export(
     pthread_mutex_lock(&exports->lock);
     err = add_locked(exports, name, (uint32_t)name_length, shown,
                      (uint32_t)length);
-    if (err)
+    if (err == ENOMEM)
+        exports->no_memory = true;
+    else if (err)
         exports->left_out++;
     pthread_mutex_unlock(&exports->lock);
 }
@@ -220,7 +222,7 @@ bool exports_are_under_way(const struct exports *exports)
 
 int exports_error(const struct exports *exports)
 {
-    return exports->error;
+    return exports->no_memory ? ENOMEM : exports->error;
 }
 
 bool exports_next(const struct exports *exports, uint64_t *position,

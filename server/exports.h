@@ -23,7 +23,7 @@ void exports_free(struct exports *exports);
 /* Has got() not been called yet?  NULL: no. */
 bool exports_are_under_way(const struct exports *exports);
 
-/* What the layer ended with: 0 or an errno value. */
+/* What the layer ended with: 0 or an errno value; or ENOMEM. */
 int exports_error(const struct exports *exports);
 struct listed_export {
     const char *name, *description; /* not terminated */
