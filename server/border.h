@@ -26,6 +26,10 @@ void border_enter(struct request *request, struct disk *disk);
  * frame is really finished, with *error what it ended with. */
 bool border_ended(struct request *request, int *error);
 
+/* The request is cancelled while it waits at a border: ends it if it has not
+ * begun. */
+void border_cancel(struct request *request);
+
 /* Room in the lane, so that border_enter() would not queue. */
 bool lane_has_room(const struct lane *lane);
 /* A request has left the lane: others may enter. */

@@ -19,9 +19,11 @@
 #include "base/list.h"
 #include "loop/memory.h"
 #include "server/disk.h"
+#include "server/job.h"
 #include "server/stream.h"
 #include "wire/message.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -40,14 +42,12 @@ struct negotiated {
     uint32_t block_min, block_preferred, block_max;
 };
 
-/* The command that is being received. */
-struct job;
-
 struct connection {
     struct list link; /* worker->connections */
     struct worker *worker;
     struct stream stream;
-    struct abd_watch in_watch, out_watch;
+    struct abd_watch in_watch, out_watch; /* one descriptor: in_watch only */
+    uint32_t in_events, out_events;       /* what they ask for; 0: stopped */
     struct abd_client client;
     char address[112];
     enum connection_state {
@@ -71,18 +71,20 @@ struct connection {
         unsigned start, end; /* what of it is left */
         uint8_t head[32];    /* a header that came in two parts */
         unsigned head_n;
-        struct job *job; /* the command that is under way; NULL: the next
-                            bytes are a header */
-        uint64_t drop;   /* payload bytes to be read and dropped */
-        bool ended;      /* no more will be received */
+        struct command command; /* the one that is under way */
+        bool stopped;           /* nothing more is to be received */
         struct list ready_link; /* worker->ready */
         struct list room_link;  /* lane->connections */
         struct memory_waiter memory_waiter;
         enum {
             RECEIVE_READY,
-            RECEIVE_WAITS_ROOM,
-            RECEIVE_WAITS_MEMORY,
+            RECEIVE_WAITS_ROOM,    /* in the disk: lane->connections */
+            RECEIVE_WAITS_REQUEST, /* for the pool: worker->starved */
+            RECEIVE_WAITS_MEMORY,  /* for buffers: memory_waiter */
+            RECEIVE_WAITS_REPLIES, /* for the client to read some */
         } waits;
+        bool eof;    /* the client has ended its side */
+        bool always; /* a regular file: can't be watched, is always ready */
     } receive;
 
     /* Sending (reply.c). */
@@ -90,20 +92,29 @@ struct connection {
         struct list queue; /* requests whose reply or chunk is to be sent */
         uint64_t sent;     /* bytes of the first that have left */
         struct list link;  /* worker->sending */
-        bool blocked;      /* the socket is full */
-        uint64_t blocked_ns;
+        bool blocked;      /* the socket is full: out_watch waits */
     } send;
 
-    unsigned jobs;      /* commands not answered yet */
-    uint64_t held;      /* bytes of the arena that they hold */
-    struct list parts;  /* requests in flight */
-    bool disconnecting; /* NBD_CMD_DISC seen: end when all is answered */
-    bool broken;        /* nothing more can be sent */
-    uint64_t stalled_ns; /* since when it makes no progress; 0: it does */
+    unsigned jobs;        /* commands not answered yet */
+    uint64_t held;        /* bytes of the arena that they hold */
+    struct list parts;    /* struct part, in flight */
+    bool disconnecting;   /* NBD_CMD_DISC seen: end when all is answered */
+    bool broken;          /* nothing more can be sent */
+    uint64_t progress_ns; /* when bytes last went either way */
     struct {
         uint64_t requests, bytes_read, bytes_written, errors;
     } counted;
-    struct loop_message message; /* moving, ending */
+    /* One at a time: arriving, moving (then with who is to be called there),
+     * ending. */
+    struct loop_message message;
+    void (*arrived)(struct connection *connection);
+    struct disk_put put;
+    bool ending; /* the message or put that ends it is under way */
+
+    /* abd_disconnect(), from any thread: sent once. */
+    atomic_bool disconnect_asked;
+    bool disconnect_arrived;
+    struct loop_message disconnect_message;
 };
 
 /* Takes the descriptors over and begins the handshake on the worker; any
@@ -111,7 +122,8 @@ struct connection {
 int connection_create(struct worker *worker, int in, int out,
                       const char *address);
 
-/* Moves it to another worker and calls arrived there.  In the handshake only. */
+/* Moves it to another worker and calls arrived there.  In the handshake only.
+ */
 void connection_move(struct connection *connection, struct worker *to,
                      void (*arrived)(struct connection *connection));
 
@@ -127,7 +139,19 @@ void connection_close(struct connection *connection);
 /* Ends it in good order once all that it asked for is answered. */
 void connection_finish(struct connection *connection);
 
-/* Called whenever something has ended: frees it if that was the last. */
+/* A command has been answered (or never will be): goes on reading, or ends the
+ * connection if that was all that it waited for. */
+void connection_job_ended(struct connection *connection);
+/* Something else has ended (the handshake): ends it if that was the last. */
 void connection_check_end(struct connection *connection);
+
+/* The client can't be sent anything any more. */
+void connection_send_failed(struct connection *connection);
+
+/* What readiness it waits for, as its state says. */
+void connection_update_watches(struct connection *connection);
+
+/* The server is ending: what is in flight is awaited, then it is closed. */
+void connection_drain(struct connection *connection);
 
 #endif

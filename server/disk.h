@@ -45,6 +45,8 @@ struct lane {
     /* Emulated FUA: writes that wait for a flush.  One flush, carried by the
      * first of them, serves all that were there when it began. */
     struct list unflushed, flushing;
+    struct request *flush_carrier; /* NULL: no flush is under way */
+    unsigned background; /* children without a parent, of filters above */
 };
 
 struct disk {
@@ -56,27 +58,32 @@ struct disk {
         DISK_NEW,
         DISK_OPENING,
         DISK_OPEN,
-        DISK_FAILED,
         DISK_CLOSING,
     } state;
-    unsigned users;          /* who got it and has not put it back */
-    struct list table_link;  /* in the table, if shared */
-    struct list idle_link;   /* in the list of unused disks */
-    struct list users_asking; /* struct disk_request, until it is open */
-    int open_error;
+    _Atomic unsigned users; /* who got it and has not put it back; anybody
+                               may look */
+    struct list table_link; /* in the table */
+    struct list idle_link;  /* in the list of unused disks */
+    struct list asking;     /* struct disk_request, until it is open */
 
     /* Set before OPEN is announced, then read-only. */
     char *name; /* the export name; pub.export_name points here */
     bool shared;
-    bool parallel;      /* served by all loops */
-    uint64_t transfer;  /* pub.max_transfer, never 0 */
-    uint32_t block_min; /* never 0 */
-    struct list belows; /* struct below: disks of the layer below */
-    struct disk *below; /* the first of them */
-    struct abd_client own_client; /* copy of a client's, if not shared */
+    bool parallel;       /* served by all loops */
+    uint64_t transfer;   /* pub.max_transfer, never 0 */
+    uint64_t lend_max;   /* longer READs come with data: some layer cuts */
+    uint32_t block_min;  /* never 0 */
+    unsigned background; /* requests reserved on each worker */
 
-    struct lane *lanes; /* one for each loop */
-    struct loop_message message; /* opening and closing, one at a time */
+    /* The disk's loop. */
+    struct list belows; /* struct below: what it opened of the next layer */
+    struct disk *below; /* the first of them */
+    int open_error;
+    bool opened; /* the plugin's open() succeeded: close() is owed */
+
+    struct lane *lanes;          /* one for each loop */
+    struct loop_message message; /* opening and closing, a step at a time */
+    struct disk_put *gone;       /* told when it is closed */
 };
 
 /* Somebody who asked for a disk and waits to hear. */
@@ -89,6 +96,13 @@ struct disk_request {
     int error;
 };
 
+/* Somebody who wants to know that the disk does without him. */
+struct disk_put {
+    struct list link;
+    struct loop_message message; /* fn is the caller's to set */
+    struct abd_loop *loop;
+};
+
 /* Asks for the top disk of an export (layer 0), or of a lower layer.  got() is
  * called later, never from inside, on request->loop.  client: whose own disk it
  * becomes if the layer has one for each client; its loop is then request->loop.
@@ -97,21 +111,23 @@ void disk_get(struct layer *layer, const char *name, bool read_only,
               const struct abd_client *client, struct abd_loop *loop,
               struct disk_request *request);
 
-/* Ends one use.  The disk is closed if it was a client's own, or if too many
- * are unused.  closed: called on the disk's loop when this use has ended (NULL:
- * nobody cares).  No request of this user may be in flight. */
-void disk_put(struct disk *disk, struct loop_message *closed);
+/* Ends one use; no request of this user may be in flight.  A client's own disk
+ * is closed, a shared one only when too many are unused.  gone (NULL: nobody
+ * cares) is then sent to this thread's loop: what the user lent to the disk
+ * (the client's identity) may end. */
+void disk_put(struct disk *disk, struct disk_put *gone);
 
 /* May this client use it?  Asks every layer from the outermost on; what said
  * yes is told by disk_leave().  0 or an errno value.  The client's thread. */
 int disk_admit(struct disk *disk, const struct abd_client *client);
 void disk_leave(struct disk *disk, const struct abd_client *client);
 
-/* At the end: closes everything that is open, then calls done on loop 0.  Only
- * when no user is left. */
+/* At the end: closes everything that is open, then calls done on some loop,
+ * under the table's lock.  Only when no client is left. */
 void disks_close_all(void (*done)(void *arg), void *arg);
-/* Logs which disks still have requests, and how many; returns the sum. */
-unsigned disks_report_busy(void);
+
+/* Calls fn for each disk, under the table's lock: it looks and returns. */
+void disks_for_each(void (*fn)(const struct disk *disk, void *arg), void *arg);
 
 void disks_init(void);
 

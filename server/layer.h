@@ -43,4 +43,8 @@ extern struct chain chain;
 /* Fills in what is derived, once all layers are there. */
 void chain_derive(void);
 
+/* How many requests of filters' own one request can need that enters the chain
+ * at this layer; 0 past the last. */
+unsigned chain_children_from(unsigned index);
+
 #endif

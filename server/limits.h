@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define MIB (UINT64_C(1) << 20)
+#define MIB    (UINT64_C(1) << 20)
 #define SECOND UINT64_C(1000000000)
 
 /* Layers on one command line: a request has a frame for each. */
@@ -19,7 +19,7 @@
  * queries fits.  A longer option is read and dropped up to
  * LIMIT_OPTION_DROPPED and answered with NBD_REP_ERR_TOO_BIG, past that the
  * client is disconnected. */
-#define LIMIT_OPTION (32 * 1024)
+#define LIMIT_OPTION         (32 * 1024)
 #define LIMIT_OPTION_DROPPED (1024 * 1024)
 /* Options of one client: nobody needs more before making a choice. */
 #define LIMIT_OPTIONS 1024
@@ -42,16 +42,21 @@
 /* Pieces of a READ or WRITE (each is a request), and pieces of a ZERO, TRIM or
  * CACHE (one after the other): 64 GiB of zeroes written by 1 MiB. */
 #define LIMIT_PAYLOAD_PIECES 1024
-#define LIMIT_PIECES 65536
-/* Extents gathered for one EXTENTS request: a 64 KiB buffer of 16 bytes each. */
+#define LIMIT_PIECES         65536
+/* Extents gathered for one EXTENTS request: a 64 KiB buffer of 16 bytes each.
+ */
 #define LIMIT_EXTENTS 4096
 
 /* The buffer a loop receives into: many requests with one system call. */
 #define LIMIT_RECEIVE (256 * 1024)
-/* Payloads up to this are copied out of it; longer ones are received in place. */
+/* Payloads up to this are copied out of it; longer ones are received in place.
+ */
 #define LIMIT_COPIED_PAYLOAD (32 * 1024)
 /* Requests taken from one connection before the others have their turn. */
 #define LIMIT_BATCH 256
+/* Commands of one client that may be unanswered while it does not read: enough
+ * to go on working for a client whose network is slow for a moment. */
+#define LIMIT_UNREAD_REPLIES 1024
 /* Iovecs of one sendmsg, and bytes: more than a socket buffer is useless. */
 #define LIMIT_IOVECS 1024
 

@@ -20,6 +20,7 @@
 
 #include "base/list.h"
 #include "loop/loop.h"
+#include "server/job.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -27,6 +28,7 @@
 
 struct disk;
 struct lane;
+struct layer;
 struct worker;
 
 enum request_state {
@@ -38,10 +40,12 @@ enum request_state {
 
 /* What the server does at the border above a layer (border.c). */
 enum frame_phase {
-    FRAME_PLAIN,  /* the request goes down as it is */
-    FRAME_PIECES, /* cut into pieces, one after the other */
-    FRAME_ZEROES, /* a ZERO carried out by writing zeroes */
-    FRAME_FLUSH,  /* done, but for the flush that its FUA asks for */
+    FRAME_WAITING, /* the lane is full */
+    FRAME_PLAIN,   /* the request goes down as it is */
+    FRAME_PIECES,  /* cut into pieces, one after the other */
+    FRAME_ZEROES,  /* a ZERO carried out by writing zeroes */
+    FRAME_FLUSH,   /* carries the flush that its FUA (and others') asks for */
+    FRAME_DONE,    /* ended at the border; request->error says how */
 };
 
 /* A request as one layer was given it.  Loop thread only. */
@@ -52,9 +56,9 @@ struct frame {
     uint64_t offset, length;
     void *data;
     uint32_t op, flags;
-    uint32_t phase; /* enum frame_phase */
-    uint32_t pieces;
-    uint64_t piece; /* the length of the piece that is under way */
+    uint32_t phase;    /* enum frame_phase */
+    uint32_t children; /* of this layer for the request, in flight */
+    uint64_t done;     /* FRAME_PIECES, FRAME_ZEROES: bytes that have ended */
 };
 
 /* Ended by lending: what is to be sent, and how to give it back. */
@@ -63,13 +67,8 @@ struct lent {
     unsigned n;
     void (*release)(void *arg);
     void *arg;
-    struct lane *lane; /* where it counts as lent */
-    struct request *from; /* the request that carries this one's loan */
-};
-
-/* Where it is from says what happens at the end. */
-struct request_owner {
-    void (*ended)(struct request *request, int error);
+    struct request *from; /* a child that stays until then, as the loan's arg
+                             may lie in its scratch */
 };
 
 struct request {
@@ -77,47 +76,38 @@ struct request {
     _Atomic uint32_t state;
     uint32_t depth; /* frames[depth] is the innermost in use */
     struct worker *worker;
-    const struct request_owner *owner;
+    void (*ended)(struct request *request, int error); /* its owner's */
 
     int error;
     uint64_t error_at;
     char *error_text; /* malloc'ed */
     struct lent lent; /* pieces NULL: nothing is lent */
 
-    /* EXTENTS: room for extents_max, the first inside the request. */
+    /* EXTENTS: room for extents_max, the caller's or one inside. */
     struct abd_extent *extents;
     unsigned extents_n, extents_max;
+    bool extents_malloced;
     uint64_t extents_length; /* what they cover */
-    struct abd_extent one_extent[2];
+    struct abd_extent one_extent;
 
-    struct list link;            /* free list, done list, lane's waiting */
+    struct list link;            /* free, done, or one of the lane's lists */
     struct loop_message message; /* from the completing thread */
     atomic_bool cancelled;
     const char *last_owner; /* the layer that had it last, for messages */
 
-    /* The request of the filter or connection that it is for. */
+    /* Whose it is. */
     union {
         struct child {
             struct request *parent; /* NULL: none */
-            struct disk *of;        /* the filter's disk, whose child it is */
+            const struct layer *of; /* the filter whose child it is */
             void (*ended)(struct abd_request *, int, void *);
             void *arg;
             struct list link; /* parent's children */
+            bool kept;        /* its loan has gone to another request */
         } child;
-        struct job_part {
-            struct job *job;
-            struct list link;  /* job's parts, connection's replies */
-            uint64_t offset;   /* in the export */
-            uint64_t length;
-            uint64_t buffer_size; /* 0: data is not from the arena */
-            void *buffer;
-            struct list reply_link;
-        } part;
+        struct part part; /* job.h */
     };
     struct list children; /* of this request, in flight */
-    unsigned children_n;
-    uint64_t submitted_ns;
-    struct list in_flight_link; /* worker->in_flight */
 
     struct frame frames[]; /* chain.n of them, then scratch */
 };
@@ -126,11 +116,16 @@ struct request {
  * that who has started never fails; false: the budget does not allow it now. */
 bool request_reserve(struct worker *worker, unsigned n);
 void request_unreserve(struct worker *worker, unsigned n);
-/* Uses up one reservation.  All fields but the op's own are as at the start. */
+/* Uses up one reservation.  pub's op, flags, offset, length, data and client
+ * are the caller's to set. */
 struct request *request_take(struct worker *worker,
-                             const struct request_owner *owner);
+                             void (*ended)(struct request *request, int error));
 /* Releases what was lent, frees the text, puts it back into the pool. */
 void request_put(struct request *request);
+
+/* The same for a child: the reservation is its parent's (or its disk's) again.
+ */
+void request_put_child(struct request *child);
 
 /* Gives back what was lent, if it was: the bytes have left. */
 void request_release(struct request *request);
@@ -143,6 +138,9 @@ void request_cancel(struct request *request);
 /* Adds an extent with all checks; abd_add_extent() is this. */
 bool request_add_extent(struct request *request, uint64_t length,
                         uint32_t flags);
+
+/* The scratch of a layer in this request, zeroed. */
+void *request_scratch(struct request *request, const struct layer *layer);
 
 /* The ANSWER stage's first part: unwinds all that has been completed. */
 void requests_unwind(struct worker *worker);

@@ -20,11 +20,11 @@ struct settings {
     unsigned max_connections; /* --max-connections */
 
     /* Protocol. */
-    const char *export_name;   /* --export-name: stands for the name "" */
-    bool read_only;            /* --readonly */
-    bool oldstyle;             /* --oldstyle */
-    bool no_structured;        /* --no-sr: neither structured nor extended */
-    uint32_t mask_handshake;   /* --mask-handshake: handshake flags allowed */
+    const char *export_name; /* --export-name: stands for the name "" */
+    bool read_only;          /* --readonly */
+    bool oldstyle;           /* --oldstyle */
+    bool no_structured;      /* --no-sr: neither structured nor extended */
+    uint32_t mask_handshake; /* --mask-handshake: handshake flags allowed */
     uint64_t handshake_timeout_ns, drain_timeout_ns;
     bool keepalive; /* --keepalive: SO_KEEPALIVE on TCP */
 

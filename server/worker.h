@@ -26,6 +26,14 @@ struct worker_counters {
     struct histogram latency[8]; /* by enum nbd_command */
 };
 
+/* Only the loop writes, so no locked instruction is needed. */
+static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(
+        counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+        memory_order_relaxed);
+}
+
 struct worker {
     unsigned index;
     struct abd_loop *loop;
@@ -34,11 +42,10 @@ struct worker {
     /* Requests. */
     struct list free_requests;
     unsigned free_n, reserved;
-    size_t request_size;
-    struct list done;      /* completed, not unwound yet */
-    struct list in_flight; /* of clients, oldest first */
+    struct list done; /* completed, not unwound yet */
     uint64_t next_id;
-    struct list kicks; /* lanes that are owed a kick() */
+    struct list kicks;   /* lanes that are owed a kick() */
+    struct list starved; /* connections that wait for a request's memory */
 
     /* Connections. */
     struct list connections; /* all */
@@ -48,8 +55,10 @@ struct worker {
     bool draining;
 
     /* Where connections receive into, one after the other. */
-    uint8_t *receive_buffer;
-    unsigned receive_lent; /* buffers that connections hold */
+    uint8_t *receive_buffer; /* NULL: a connection holds it */
+    uint8_t **receive_spares;
+    unsigned receive_spares_n; /* at the start: all that may be held */
+    size_t receive_size;
 
     /* Scratch of the sender: iovecs and chunk headers. */
     struct iovec *iovecs;
@@ -63,8 +72,21 @@ extern struct worker *workers;
 extern unsigned workers_n;
 extern struct arena *server_arena;
 
+/* For plugins that want all memory inside the arena: moves the zeroes there. On
+ * the first worker's loop, before any request.  0 or an errno value. */
+int worker_register_zeroes(void);
+
 /* Creates the workers on loops that exist and do not run yet. */
 int workers_create(struct arena *arena);
+
+/* Zeroes, to be sent or written; ZEROES_SIZE of them, page-aligned, inside the
+ * arena where a plugin wants that. */
+#define ZEROES_SIZE (1 * MIB)
+void *worker_zeroes(void);
+
+/* A buffer of receive_size; NULL: connections hold all there are. */
+uint8_t *worker_take_receive_buffer(struct worker *worker);
+void worker_give_receive_buffer(struct worker *worker, uint8_t *buffer);
 
 static inline struct worker *worker_of(const struct abd_loop *loop)
 {

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* Requests: the pool, completion from any thread, and the way back up.
+ *
+ * The pool is last in, first out, and never freed, so a stale pointer meets a
+ * request and is found out by its state.  Completion is three steps (swap the
+ * state, queue, wake), everything else happens on the request's own loop. */
+#include "server/request.h"
+
+#include "server/border.h"
+#include "server/disk.h"
+#include "server/layer.h"
+#include "server/settings.h"
+#include "server/transmission.h"
+#include "server/worker.h"
+
+#include "base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The pool grows by this much at a time. */
+#define SLAB (64 * 1024)
+
+static size_t request_size(void)
+{
+    size_t size = sizeof(struct request) + chain.n * sizeof(struct frame) +
+                  chain.scratch_size;
+
+    return (size + 63) & ~(size_t)63;
+}
+
+static void *scratch_of(struct request *request, const struct layer *layer)
+{
+    /* Frames end where scratch begins; both are multiples of 16. */
+    return (char *)&request->frames[chain.n] + layer->scratch_at;
+}
+
+static bool grow(struct worker *worker)
+{
+    size_t size = request_size();
+    size_t slab = size > SLAB ? size : SLAB;
+    char *memory;
+
+    if (!arena_charge(server_arena, slab))
+        return false;
+    memory = mmap(NULL, slab, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return false;
+    for (size_t at = 0; at + size <= slab; at += size) {
+        struct request *request = (struct request *)(memory + at);
+
+        request->worker = worker;
+        list_append(&worker->free_requests, &request->link);
+        worker->free_n++;
+    }
+    return true;
+}
+
+bool request_reserve(struct worker *worker, unsigned n)
+{
+    while (worker->free_n - worker->reserved < n) {
+        if (!grow(worker))
+            return false;
+    }
+    worker->reserved += n;
+    return true;
+}
+
+void request_unreserve(struct worker *worker, unsigned n)
+{
+    assert(worker->reserved >= n);
+    worker->reserved -= n;
+    if (!list_is_empty(&worker->starved))
+        transmission_feed_starved(worker);
+}
+
+struct request *request_take(struct worker *worker,
+                             void (*ended)(struct request *request, int error))
+{
+    struct list *link = list_take_first(&worker->free_requests);
+    struct request *request = container_of(link, struct request, link);
+
+    assert(worker->free_n > 0 && worker->reserved > 0);
+    worker->free_n--;
+    worker->reserved--;
+    assert(atomic_load_explicit(&request->state, memory_order_relaxed) ==
+           REQUEST_FREE);
+    atomic_store_explicit(&request->state, REQUEST_SERVER,
+                          memory_order_relaxed);
+    request->pub.id = worker->next_id;
+    worker->next_id += workers_n;
+    request->depth = 0;
+    request->ended = ended;
+    request->error = 0;
+    request->error_at = ABD_NO_OFFSET;
+    request->error_text = NULL;
+    request->lent.pieces = NULL;
+    request->lent.from = NULL;
+    request->extents = &request->one_extent;
+    request->extents_n = 0;
+    request->extents_max = 1;
+    request->extents_malloced = false;
+    request->extents_length = 0;
+    atomic_store_explicit(&request->cancelled, false, memory_order_relaxed);
+    list_init(&request->children);
+    return request;
+}
+
+/* -D server.requests=1: whoever still uses the request is to notice. */
+static void retire_for_ever(struct request *request)
+{
+    memset(&request->frames[chain.n], 0xdb, chain.scratch_size);
+    request->pub.data = (void *)(uintptr_t)0xdbdbdbdbdbdbdb00;
+}
+
+void request_put(struct request *request)
+{
+    struct worker *worker = request->worker;
+
+    request_release(request);
+    free(request->error_text);
+    request->error_text = NULL;
+    if (request->extents_malloced)
+        free(request->extents);
+    atomic_store_explicit(&request->state, REQUEST_FREE, memory_order_relaxed);
+    if (settings.debug_requests) {
+        retire_for_ever(request);
+        return;
+    }
+    list_prepend(&worker->free_requests, &request->link);
+    worker->free_n++;
+    if (!list_is_empty(&worker->starved))
+        transmission_feed_starved(worker);
+}
+
+void request_put_child(struct request *child)
+{
+    struct worker *worker = child->worker;
+
+    request_put(child);
+    /* Can only fail where nothing is reused (-D server.requests=1). */
+    if (!request_reserve(worker, 1)) {
+        log_write(ABD_ERROR, NULL, "-D server.requests=1: --memory is used up");
+        abort();
+    }
+}
+
+void request_release(struct request *request)
+{
+    struct request *from = request->lent.from;
+
+    if (!request->lent.pieces)
+        return;
+    request->lent.pieces = NULL;
+    request->lent.release(request->lent.arg);
+    if (from) {
+        request->lent.from = NULL;
+        request_put_child(from);
+    }
+}
+
+/* All of a range of a file, or an error: a lent range must be there. */
+static int read_file_piece(const struct abd_piece *piece, char *to)
+{
+    uint64_t done = 0;
+
+    while (done < piece->length) {
+        ssize_t got = pread(piece->fd, to + done, piece->length - done,
+                            (off_t)(piece->fd_offset + done));
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return errno;
+        if (got == 0)
+            return EIO;
+        done += (uint64_t)got;
+    }
+    return 0;
+}
+
+int request_copy_lent(struct request *request, void *data)
+{
+    char *to = data;
+    int err = 0;
+
+    for (unsigned i = 0; i < request->lent.n && !err; i++) {
+        const struct abd_piece *piece = &request->lent.pieces[i];
+
+        if (piece->kind == ABD_PIECE_MEMORY)
+            memcpy(to, piece->data, piece->length);
+        else if (piece->kind == ABD_PIECE_HOLE)
+            memset(to, 0, piece->length);
+        else
+            err = read_file_piece(piece, to);
+        to += piece->length;
+    }
+    request_release(request);
+    return err;
+}
+
+/* --- completion: any thread --- */
+
+static void misused(const struct request *request, uint32_t state,
+                    const char *function)
+{
+    const char *name = request->last_owner ? request->last_owner : "a plugin";
+
+    log_write(ABD_ERROR, NULL,
+              "%s: %s() on a request that %s (it must be called exactly once "
+              "for each request submitted)",
+              name, function,
+              state == REQUEST_DONE   ? "was completed already"
+              : state == REQUEST_FREE ? "ended long ago"
+                                      : "the plugin does not own");
+    abort();
+}
+
+static void on_arrival(struct loop_message *message)
+{
+    struct request *request = container_of(message, struct request, message);
+
+    list_append(&request->worker->done, &request->link);
+}
+
+/* The swap that makes a completion the only one. */
+static void claim(struct request *request, const char *function)
+{
+    uint32_t state = REQUEST_PLUGIN;
+
+    if (!atomic_compare_exchange_strong_explicit(
+            &request->state, &state, REQUEST_DONE, memory_order_acq_rel,
+            memory_order_relaxed))
+        misused(request, state, function);
+}
+
+/* Nothing of the request is touched after the push. */
+static void queue(struct request *request)
+{
+    struct worker *worker = request->worker;
+
+    if (loop_is_current(worker->loop)) {
+        list_append(&worker->done, &request->link);
+        return;
+    }
+    request->message.fn = on_arrival;
+    loop_send(worker->loop, &request->message);
+}
+
+__attribute__((visibility("default"))) void abd_complete(
+    struct abd_request *pub, int error)
+{
+    struct request *request = request_of(pub);
+
+    claim(request, "abd_complete");
+    request->error = error;
+    queue(request);
+}
+
+__attribute__((visibility("default"))) void abd_fail(struct abd_request *pub,
+                                                     int error, uint64_t at,
+                                                     const char *format, ...)
+{
+    struct request *request = request_of(pub);
+    va_list args;
+
+    claim(request, "abd_fail");
+    request->error = error ? error : EIO;
+    if (at < pub->length)
+        request->error_at = at;
+    va_start(args, format);
+    if (vasprintf(&request->error_text, format, args) < 0)
+        request->error_text = NULL; /* the error counts, not its text */
+    va_end(args);
+    queue(request);
+}
+
+/* A plugin's mistake, not a client's: it ends the process by name. */
+static void check_pieces(const struct request *request,
+                         const struct abd_piece *pieces, unsigned n)
+{
+    const struct disk *disk = disk_of(request->pub.disk);
+    uint64_t left = request->pub.length;
+    const char *wrong = NULL;
+
+    if (request->pub.op != ABD_OP_READ)
+        wrong = "the request is not a READ";
+    else if (!(disk->pub.flags & ABD_DISK_LENDS))
+        wrong = "its disk is not ABD_DISK_LENDS";
+    else if (n == 0 || n > ABD_PIECES_MAX)
+        wrong = "there must be 1 to ABD_PIECES_MAX pieces";
+    for (unsigned i = 0; i < n && !wrong; i++) {
+        if (pieces[i].length == 0 || pieces[i].length > left)
+            wrong = "the pieces must cover exactly the request's length";
+        else if (pieces[i].kind > ABD_PIECE_FILE)
+            wrong = "a piece is of no known kind";
+        left -= wrong ? 0 : pieces[i].length;
+    }
+    if (!wrong && left > 0)
+        wrong = "the pieces must cover exactly the request's length";
+    if (wrong) {
+        log_write(ABD_ERROR, NULL, "%s: abd_complete_lent(): %s",
+                  request->last_owner, wrong);
+        abort();
+    }
+}
+
+__attribute__((visibility("default"))) void abd_complete_lent(
+    struct abd_request *pub, const struct abd_piece *pieces, unsigned n,
+    void (*release)(void *arg), void *arg)
+{
+    struct request *request = request_of(pub);
+
+    claim(request, "abd_complete_lent");
+    check_pieces(request, pieces, n);
+    request->lent.pieces = pieces;
+    request->lent.n = n;
+    request->lent.release = release;
+    request->lent.arg = arg;
+    queue(request);
+}
+
+bool request_add_extent(struct request *request, uint64_t length,
+                        uint32_t flags)
+{
+    uint64_t end = request->pub.disk->size - request->pub.offset;
+    uint64_t covered = request->extents_length;
+    struct abd_extent *last;
+
+    if (covered >= request->pub.length)
+        return false;
+    if (length > end - covered)
+        length = end - covered;
+    if (length == 0)
+        return true;
+    flags &= ABD_EXTENT_HOLE | ABD_EXTENT_ZERO;
+    last =
+        request->extents_n ? &request->extents[request->extents_n - 1] : NULL;
+    if (last && last->flags == flags) {
+        last->length += length;
+    } else if (request->extents_n == request->extents_max) {
+        return false;
+    } else {
+        request->extents[request->extents_n++] =
+            (struct abd_extent){.length = length, .flags = flags};
+    }
+    request->extents_length += length;
+    return request->extents_length < request->pub.length;
+}
+
+__attribute__((visibility("default"))) bool abd_add_extent(
+    struct abd_request *pub, uint64_t length, uint32_t flags)
+{
+    struct request *request = request_of(pub);
+    uint32_t state =
+        atomic_load_explicit(&request->state, memory_order_relaxed);
+
+    if (state != REQUEST_PLUGIN || pub->op != ABD_OP_EXTENTS)
+        misused(request, state, "abd_add_extent");
+    return request_add_extent(request, length, flags);
+}
+
+__attribute__((visibility("default"))) bool abd_cancelled(
+    const struct abd_request *pub)
+{
+    const struct request *request = request_of(pub);
+
+    return atomic_load_explicit(&request->cancelled, memory_order_relaxed);
+}
+
+/* --- the way back: the request's loop --- */
+
+void request_cancel(struct request *request)
+{
+    struct frame *frame = &request->frames[request->depth];
+    uint32_t state;
+
+    if (atomic_exchange_explicit(&request->cancelled, true,
+                                 memory_order_relaxed))
+        return;
+    list_for_each (link, &request->children)
+        request_cancel(container_of(link, struct request, child.link));
+    state = atomic_load_explicit(&request->state, memory_order_relaxed);
+    if (state == REQUEST_PLUGIN && frame->lane) {
+        const struct layer *layer = frame->lane->disk->layer;
+
+        if (layer->plugin->cancel)
+            layer->plugin->cancel(&request->pub);
+    } else if (state == REQUEST_SERVER) {
+        border_cancel(request);
+    }
+}
+
+/* The request as the layer of this frame knows it. */
+static void show_frame(struct request *request, const struct frame *frame)
+{
+    const struct disk *disk = frame->lane->disk;
+
+    request->pub.disk = &frame->lane->disk->pub;
+    request->pub.offset = frame->offset;
+    request->pub.length = frame->length;
+    request->pub.data = frame->data;
+    request->pub.op = frame->op;
+    request->pub.flags = frame->flags;
+    request->pub.scratch = scratch_of(request, disk->layer);
+}
+
+/* One request has come back: up through the layers until one goes on with it,
+ * or to its owner. */
+static void unwind(struct request *request)
+{
+    int error = request->error;
+
+    for (;;) {
+        struct frame *frame = &request->frames[request->depth];
+        int (*after)(struct abd_request *, int) = frame->after;
+
+        if (!border_ended(request, &error))
+            return;
+        if (request->depth == 0) {
+            show_frame(request, frame);
+            request->error = error;
+            request->ended(request, error);
+            return;
+        }
+        request->depth--;
+        show_frame(request, &request->frames[request->depth]);
+        if (after) {
+            request->last_owner = request->frames[request->depth]
+                                      .lane->disk->layer->instance.name;
+            error = after(&request->pub, error);
+        }
+    }
+}
+
+void requests_unwind(struct worker *worker)
+{
+    struct list batch, *link;
+
+    /* What ends inline while this goes on has its turn in the next round, so
+     * that an operation of many pieces does not hold the loop. */
+    list_init(&batch);
+    list_append_all(&batch, &worker->done);
+    while ((link = list_take_first(&batch))) {
+        struct request *request = container_of(link, struct request, link);
+
+        atomic_store_explicit(&request->state, REQUEST_SERVER,
+                              memory_order_relaxed);
+        if (request->lent.pieces && request->pub.data) {
+            int err = request_copy_lent(request, request->pub.data);
+
+            if (err)
+                request->error = err;
+        }
+        unwind(request);
+    }
+}
+
+void *request_scratch(struct request *request, const struct layer *layer)
+{
+    void *scratch = scratch_of(request, layer);
+
+    memset(scratch, 0, layer->plugin->scratch_size);
+    return scratch;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* The server as a whole: what the main thread starts, waits for and ends. */
+#include "server/server.h"
+
+#include "server/connection.h"
+#include "server/disk.h"
+#include "server/layer.h"
+#include "server/listener.h"
+#include "server/registry.h"
+#include "server/request.h"
+#include "server/settings.h"
+#include "server/worker.h"
+
+#include "base/log.h"
+#include "loop/loop.h"
+#include "loop/work.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static int event_fd = -1;   /* for main() */
+static int drained_fd = -1; /* for server_drain() */
+static atomic_bool shutdown_asked, last_left;
+
+/* --- events --- */
+
+static void signal_fd(int fd)
+{
+    uint64_t one = 1;
+    ssize_t ignored = write(fd, &one, sizeof one);
+
+    (void)ignored; /* full means set */
+}
+
+static void clear_fd(int fd)
+{
+    uint64_t value;
+    ssize_t ignored = read(fd, &value, sizeof value);
+
+    (void)ignored;
+}
+
+int server_event_fd(void)
+{
+    return event_fd;
+}
+
+struct server_events server_take_events(void)
+{
+    struct server_events events;
+
+    clear_fd(event_fd);
+    events.shutdown = atomic_exchange(&shutdown_asked, false);
+    events.last_left = atomic_exchange(&last_left, false);
+    return events;
+}
+
+void server_notify_shutdown(void)
+{
+    atomic_store(&shutdown_asked, true);
+    signal_fd(event_fd);
+}
+
+void server_notify_last_left(void)
+{
+    atomic_store(&last_left, true);
+    signal_fd(event_fd);
+    signal_fd(drained_fd);
+}
+
+__attribute__((visibility("default"))) void abd_shutdown(void)
+{
+    server_notify_shutdown();
+}
+
+__attribute__((visibility("default"))) void abd_memory(
+    const struct abd_instance *instance, struct abd_memory *ret)
+{
+    (void)instance;
+    arena_range(server_arena, &ret->base, &ret->length, &ret->fd);
+}
+
+/* --- something to be done on each loop, and waited for --- */
+
+static struct errand {
+    struct loop_message message;
+    struct worker *worker;
+    void (*fn)(struct worker *worker);
+} errands[LOOPS_MAX];
+static _Atomic unsigned errands_left;
+static int errand_error;
+
+static void on_errand(struct loop_message *message)
+{
+    struct errand *errand = container_of(message, struct errand, message);
+
+    errand->fn(errand->worker);
+    /* Pairs with the acquire in run_everywhere(). */
+    if (atomic_fetch_sub_explicit(&errands_left, 1, memory_order_release) == 1)
+        signal_fd(drained_fd);
+}
+
+static void run_on(unsigned n, void (*fn)(struct worker *worker))
+{
+    struct pollfd poll_fd = {.fd = drained_fd, .events = POLLIN};
+
+    atomic_store(&errands_left, n);
+    for (unsigned i = 0; i < n; i++) {
+        errands[i].worker = &workers[i];
+        errands[i].fn = fn;
+        errands[i].message.fn = on_errand;
+        loop_send(workers[i].loop, &errands[i].message);
+    }
+    while (atomic_load_explicit(&errands_left, memory_order_acquire) > 0) {
+        poll(&poll_fd, 1, -1);
+        clear_fd(drained_fd);
+    }
+}
+
+/* --- beginning --- */
+
+/* A client that holds memory others wait for, and makes no progress with it. */
+static void drop_stalled(struct worker *worker)
+{
+    uint64_t now = abd_loop_now_ns();
+
+    list_for_each_safe (link, &worker->connections) {
+        struct connection *connection =
+            container_of(link, struct connection, link);
+        bool stalls = connection->send.blocked ||
+                      connection->receive.command.state == COMMAND_RECEIVE;
+
+        if (connection->state != CONNECTION_TRANSMISSION || !stalls ||
+            connection->held == 0 ||
+            now - connection->progress_ns < LIMIT_STALL_NS)
+            continue;
+        log_write(
+            ABD_WARNING, connection->address,
+            "dropped: it %s, and others wait for the memory that it holds",
+            connection->send.blocked ? "does not read its replies"
+                                     : "stalls inside a payload");
+        connection_close(connection);
+    }
+}
+
+static void on_stall_timer(void *arg)
+{
+    struct worker *worker = arg;
+
+    if (memory_is_short(worker->memory))
+        drop_stalled(worker);
+    else if (worker->index == 0)
+        arena_trim(server_arena);
+}
+
+static void start_timer(struct worker *worker)
+{
+    abd_timer_start(&worker->stall_timer, SECOND, SECOND, on_stall_timer,
+                    worker);
+}
+
+static void register_zeroes(struct worker *worker)
+{
+    (void)worker;
+    errand_error = worker_register_zeroes();
+}
+
+static int create(void)
+{
+    struct arena *arena;
+    int err;
+
+    event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    drained_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event_fd < 0 || drained_fd < 0)
+        return errno;
+    disks_init();
+    work_set_threads(settings.work_threads);
+    err = loops_create(settings.loops);
+    if (!err)
+        err = arena_create(settings.memory, chain.registers, &arena);
+    if (!err)
+        err = workers_create(arena);
+    if (!err)
+        err = loops_start();
+    if (err)
+        return err;
+    if (chain.registers)
+        run_on(1, register_zeroes);
+    if (!errand_error)
+        run_on(workers_n, start_timer);
+    return errand_error;
+}
+
+int server_create(void)
+{
+    int err = create();
+
+    if (err)
+        log_write(ABD_ERROR, NULL,
+                  "can't set up the event loops and %llu MiB of memory: %s",
+                  (unsigned long long)(settings.memory / MIB), strerror(err));
+    return err;
+}
+
+int server_serve(int in, int out)
+{
+    if (!registry_reserve())
+        return EBUSY;
+    return connection_create(&workers[0], in, out, "stdin");
+}
+
+/* --- ending --- */
+
+static void begin_drain(struct worker *worker)
+{
+    worker->draining = true;
+    list_for_each_safe (link, &worker->connections)
+        connection_drain(container_of(link, struct connection, link));
+}
+
+static void cancel_all(struct worker *worker)
+{
+    list_for_each_safe (link, &worker->connections)
+        connection_close(container_of(link, struct connection, link));
+}
+
+static void on_listeners_closed(void *arg)
+{
+    (void)arg;
+    signal_fd(drained_fd);
+}
+
+static atomic_bool disks_closed;
+
+static void on_disks_closed(void *arg)
+{
+    (void)arg;
+    atomic_store(&disks_closed, true);
+    signal_fd(drained_fd);
+}
+
+static bool are_clients_gone(void)
+{
+    return registry_count() == 0;
+}
+
+static bool are_disks_closed(void)
+{
+    return atomic_load(&disks_closed);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
+
+/* Until the question is answered with yes (true), or the time is over, or the
+ * user is impatient. */
+static bool wait_until(bool (*question)(void), uint64_t deadline_ns,
+                       int abort_fd)
+{
+    struct pollfd fds[2] = {
+        {.fd = drained_fd, .events = POLLIN},
+        {.fd = abort_fd, .events = POLLIN},
+    };
+
+    while (!question()) {
+        uint64_t now = now_ns();
+        struct timespec left;
+
+        if (now >= deadline_ns || fds[1].revents & POLLIN)
+            return false;
+        left.tv_sec = (time_t)((deadline_ns - now) / SECOND);
+        left.tv_nsec = (long)((deadline_ns - now) % SECOND);
+        if (ppoll(fds, 2, &left, NULL) > 0 && fds[0].revents & POLLIN)
+            clear_fd(drained_fd);
+    }
+    return true;
+}
+
+static void report_disk(const struct disk *disk, void *arg)
+{
+    unsigned n = 0;
+
+    (void)arg;
+    for (unsigned i = 0; disk->lanes && i < workers_n; i++)
+        n += disk->lanes[i].in_flight;
+    if (n)
+        log_write(ABD_ERROR, disk->layer->instance.name,
+                  "export \"%s\": %u request%s still in flight, giving up",
+                  disk->name, n, n == 1 ? " is" : "s are");
+}
+
+static void report(struct worker *worker)
+{
+    if (worker->index == 0)
+        disks_for_each(report_disk, NULL);
+}
+
+bool server_drain(int abort_fd)
+{
+    uint64_t deadline_ns = now_ns() + settings.drain_timeout_ns;
+
+    listeners_stop(on_listeners_closed, NULL);
+    run_on(workers_n, begin_drain);
+    if (!wait_until(are_clients_gone, deadline_ns, abort_fd)) {
+        run_on(workers_n, cancel_all);
+        if (!wait_until(are_clients_gone, now_ns() + SECOND, abort_fd)) {
+            run_on(1, report);
+            return false;
+        }
+    }
+    disks_close_all(on_disks_closed, NULL);
+    if (!wait_until(are_disks_closed, deadline_ns + SECOND, abort_fd)) {
+        log_write(ABD_ERROR, NULL, "some disks did not close, giving up");
+        return false;
+    }
+    loops_stop();
+    return true;
+}

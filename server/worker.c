@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* Workers: the server's part of each loop, and the order of its turn. */
+#include "server/worker.h"
+
+#include "server/connection.h"
+#include "server/disk.h"
+#include "server/layer.h"
+#include "server/reply.h"
+#include "server/request.h"
+#include "server/transmission.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct worker *workers;
+unsigned workers_n;
+struct arena *server_arena;
+
+static void *zeroes;
+
+void *worker_zeroes(void)
+{
+    return zeroes;
+}
+
+uint8_t *worker_take_receive_buffer(struct worker *worker)
+{
+    if (worker->receive_spares_n == 0)
+        return NULL;
+    return worker->receive_spares[--worker->receive_spares_n];
+}
+
+void worker_give_receive_buffer(struct worker *worker, uint8_t *buffer)
+{
+    worker->receive_spares[worker->receive_spares_n++] = buffer;
+}
+
+/* Batches of requests are complete: the plugins may carry them out. */
+static bool run_kicks(void *arg)
+{
+    struct worker *worker = arg;
+    struct list *link;
+
+    while ((link = list_take_first(&worker->kicks))) {
+        struct lane *lane = container_of(link, struct lane, kick_link);
+        const struct layer *layer = lane->disk->layer;
+
+        loop_set_busy_with(worker->loop, layer->instance.name);
+        layer->plugin->kick(&lane->disk->pub);
+        loop_set_busy_with(worker->loop, NULL);
+    }
+    return false;
+}
+
+/* What was completed is unwound, answered, and makes room for more. */
+static bool run_answers(void *arg)
+{
+    struct worker *worker = arg;
+
+    requests_unwind(worker);
+    reply_send_all(worker);
+    transmission_run_ready(worker);
+    return !list_is_empty(&worker->done) || !list_is_empty(&worker->ready) ||
+           !list_is_empty(&worker->kicks) || !list_is_empty(&worker->sending);
+}
+
+/* Memory for what is received and not parsed yet: one buffer for each worker,
+ * and some more that connections may hold while they wait.  It is charged to
+ * the budget like all that clients can fill. */
+static int create_receive_buffers(struct worker *worker, uint64_t budget)
+{
+    uint64_t share = budget / 32 / workers_n;
+    size_t size = LIMIT_RECEIVE;
+    unsigned n;
+    uint8_t *memory;
+
+    while (size > 16 * 1024 && size * 2 > share)
+        size /= 2;
+    n = (unsigned)(share / size);
+    n = n < 2 ? 2 : n;
+    if (!arena_charge(server_arena, (uint64_t)n * size))
+        return ENOMEM;
+    worker->receive_size = size;
+    worker->receive_spares = calloc(n, sizeof *worker->receive_spares);
+    memory = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!worker->receive_spares || memory == MAP_FAILED)
+        return ENOMEM;
+    for (unsigned i = n; i > 0; i--)
+        worker_give_receive_buffer(worker, memory + (i - 1) * size);
+    worker->receive_buffer = worker_take_receive_buffer(worker);
+    return 0;
+}
+
+static int worker_init(struct worker *worker, unsigned index, uint64_t budget)
+{
+    worker->index = index;
+    worker->loop = abd_loop_at(index);
+    worker->memory = arena_memory(server_arena, worker->loop);
+    worker->next_id = index + 1;
+    list_init(&worker->free_requests);
+    list_init(&worker->done);
+    list_init(&worker->kicks);
+    list_init(&worker->starved);
+    list_init(&worker->connections);
+    list_init(&worker->ready);
+    list_init(&worker->sending);
+    worker->iovecs = calloc(LIMIT_IOVECS, sizeof *worker->iovecs);
+    worker->heads = calloc(LIMIT_IOVECS, NBD_REPLY_HEAD_MAX);
+    if (!worker->iovecs || !worker->heads)
+        return ENOMEM;
+    loop_set_context(worker->loop, worker);
+    loop_set_stage(worker->loop, LOOP_STAGE_KICK, run_kicks, worker);
+    loop_set_stage(worker->loop, LOOP_STAGE_ANSWER, run_answers, worker);
+    return create_receive_buffers(worker, budget);
+}
+
+int worker_register_zeroes(void)
+{
+    uint64_t size = ZEROES_SIZE;
+    void *registered;
+
+    if (!memory_take(workers[0].memory, MEMORY_READ, &size, 1, &registered))
+        return ENOMEM;
+    memset(registered, 0, ZEROES_SIZE);
+    munmap(zeroes, ZEROES_SIZE);
+    zeroes = registered;
+    return 0;
+}
+
+int workers_create(struct arena *arena)
+{
+    struct arena_counters counters;
+    int err = 0;
+
+    server_arena = arena;
+    workers_n = abd_loop_count();
+    workers = calloc(workers_n, sizeof *workers);
+    /* Never written: the kernel maps its one page of zeroes. */
+    zeroes = mmap(NULL, ZEROES_SIZE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!workers || zeroes == MAP_FAILED)
+        return ENOMEM;
+    arena_read_counters(arena, &counters);
+    for (unsigned i = 0; i < workers_n && !err; i++)
+        err = worker_init(&workers[i], i, counters.total);
+    return err;
+}
