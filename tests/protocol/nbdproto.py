@@ -124,6 +124,19 @@ class Conn:
             rest = b""
         require(not rest, "bytes instead of the end: %r", rest[:64])
 
+    def drain_or_reply(self, count):
+        """At most count bytes: fewer if the server closes before."""
+        parts = [bytes(self.inbox)]
+        del self.inbox[:]
+        count -= len(parts[0])
+        try:
+            while count and (part := self.sock.recv(min(count, 1 << 20))):
+                parts.append(part)
+                count -= len(part)
+        except ConnectionResetError:
+            pass
+        return b"".join(parts)
+
     def drain(self):
         """Reads until the server closes; returns what came."""
         parts = [bytes(self.inbox)]
@@ -369,6 +382,10 @@ class Handshake(Conn):
 
 def connect_unix(path, timeout=TIMEOUT):
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(timeout)
+    # A blocking connect with the kernel's time limit: without blocking, a full
+    # backlog is an error instead of a wait.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO,
+                    struct.pack("ll", int(timeout), 0))
     sock.connect(path)
+    sock.settimeout(timeout)
     return sock
