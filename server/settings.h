@@ -28,6 +28,8 @@ struct settings {
     uint64_t handshake_timeout_ns, drain_timeout_ns;
     bool keepalive; /* --keepalive: SO_KEEPALIVE on TCP */
 
+    const char *status_path; /* --status: a unix socket; NULL: none */
+
     /* -D server.NAME=N */
     int debug_requests; /* 1: never use a request's memory again */
 };
