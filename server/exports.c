@@ -25,7 +25,8 @@
 
 /* The list is sent in one go: it fits into the output with its headers (a reply
  * header and the name's length for each, and the final one). */
-#define LIST_BYTES (LIMIT_HANDSHAKE_OUTPUT - (LIMIT_LISTED_EXPORTS + 1) * 24)
+#define LIST_BYTES                                                             \
+    (LIMIT_HANDSHAKE_OUTPUT - (LIMIT_LISTED_EXPORTS + 1) * UINT64_C(24))
 
 /* Made by exports_ask(), the asker's.  Until the message arrives the layer
  * writes to it, under the lock: it may use several threads. */

@@ -190,9 +190,8 @@ static void unwatch(struct handshake *handshake)
 
 /* Receiving: never a byte more than the state wants. */
 
-static int receive(struct handshake *handshake, uint8_t *to, uint32_t wanted)
+static int receive(struct handshake *handshake, struct iovec place)
 {
-    struct iovec place = {.iov_base = to, .iov_len = wanted};
     size_t got;
     int err = stream_receive(&handshake->connection->stream, &place, 1, &got);
 
@@ -221,16 +220,21 @@ static int receive_some(struct handshake *handshake)
 {
     uint32_t left = wanted(handshake) - handshake->got;
     uint8_t dropped[DROP_PIECE];
+    struct iovec place = {.iov_len = left};
 
     switch (handshake->state) {
     case HANDSHAKE_DATA:
-        return receive(handshake, handshake->data + handshake->got, left);
+        place.iov_base = handshake->data + handshake->got;
+        break;
     case HANDSHAKE_DROP:
-        return receive(handshake, dropped,
-                       left < sizeof dropped ? left : sizeof dropped);
+        place.iov_base = dropped;
+        place.iov_len = left < sizeof dropped ? left : sizeof dropped;
+        break;
     default:
-        return receive(handshake, handshake->head + handshake->got, left);
+        place.iov_base = handshake->head + handshake->got;
+        break;
     }
+    return receive(handshake, place);
 }
 
 /* Each of these has all the bytes that its state wants. */

@@ -330,6 +330,7 @@ void option_export_forget(struct handshake *handshake)
         disk_leave(handshake->disk, &handshake->connection->client);
     handshake->admitted = false;
     handshake->putting = true;
+    handshake->put.loop = handshake->connection->worker->loop;
     handshake->put.message.fn = on_gone;
     disk_put(handshake->disk, &handshake->put);
     handshake->disk = NULL;

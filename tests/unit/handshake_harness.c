@@ -42,7 +42,8 @@ unsigned workers_n = 2;
 static struct arena *arena;
 static struct lane lanes[2];
 static struct abd_plugin plugin = {.name = "test"};
-static struct layer layer = {.plugin = &plugin, .instance = {.name = "test"}};
+static struct layer test_layer = {.plugin = &plugin,
+                                  .instance = {.name = "test"}};
 
 /* --- allocations that fail --- */
 
@@ -195,11 +196,11 @@ static void on_time(void *arg)
     on_got(&request->message);
 }
 
-void disk_get(struct layer *of, const char *name, bool read_only,
+void disk_get(struct layer *layer, const char *name, bool read_only,
               const struct abd_client *client, struct abd_loop *loop,
               struct disk_request *request)
 {
-    assert(of == &layer);
+    assert(layer == &test_layer);
     assert(name);
     assert(client);
     assert(!loop);
@@ -221,7 +222,8 @@ void disk_put(struct disk *disk, struct disk_put *gone)
 {
     assert(disk == &test_disk);
     atomic_fetch_add(&notes.puts, 1);
-    loop_send(abd_loop_current(), &gone->message);
+    assert(gone->loop == abd_loop_current());
+    loop_send(gone->loop, &gone->message);
 }
 
 int disk_admit(struct disk *disk, const struct abd_client *client)
@@ -264,7 +266,7 @@ void harness_start(void)
         loop_set_context(loop, &two_workers[i]);
     }
     assert_int_equal(loops_start(), 0);
-    chain.layers[0] = &layer;
+    chain.layers[0] = &test_layer;
     chain.n = 1;
     sem_init(&notes.held, 0, 0);
 }
@@ -286,7 +288,7 @@ void harness_reset(void)
         .pub = {.size = 1 << 20,
                 .loop = abd_loop_at(0),
                 .ops = 1U << ABD_OP_READ | 1U << ABD_OP_WRITE},
-        .layer = &layer,
+        .layer = &test_layer,
         .shared = true,
         .transfer = LIMIT_TRANSFER,
         .lend_max = LIMIT_TRANSFER,
