@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/list.h"
 #include "base/parse.h"
 #include "tests/bench/greet.h"
 #include "tests/bench/responder.h"
@@ -29,8 +30,9 @@
 #define SECOND UINT64_C(1000000000)
 #define EVENTS 64
 
+/* Owned by bound.clients, from accepting to drop_client. */
 struct client {
-    struct client *next, **link; /* link: what points to this */
+    struct list link; /* of bound.clients */
     struct responder *responder;
     int fd;
     uint32_t interest;
@@ -41,7 +43,7 @@ struct bound {
     const char *socket_path;
     uint64_t send_buffer;
     int listener, epoll;
-    struct client *clients;
+    struct list clients;
 };
 
 static const char help[] =
@@ -80,12 +82,12 @@ static void open_listener(struct bound *bound)
         bind(bound->listener, (struct sockaddr *)&address, sizeof address) <
             0 ||
         listen(bound->listener, SOMAXCONN) < 0)
-        fail(bound->socket_path, strerror(errno));
+        fail(bound->socket_path, strerrordesc_np(errno));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     bound->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (bound->epoll < 0 ||
         epoll_ctl(bound->epoll, EPOLL_CTL_ADD, bound->listener, &event) < 0)
-        fail("epoll", strerror(errno));
+        fail("epoll", strerrordesc_np(errno));
 }
 
 static void open_store(struct store *store, const char *path)
@@ -98,7 +100,7 @@ static void open_store(struct store *store, const char *path)
             fail("--file", "the path is missing");
         store->fd = open(path, O_RDWR | O_CLOEXEC);
         if (store->fd < 0 || fstat(store->fd, &status) < 0)
-            fail(path, strerror(errno));
+            fail(path, strerrordesc_np(errno));
         store->size = (uint64_t)status.st_size;
     } else {
         if (store->mode == STORE_NULL)
@@ -107,18 +109,16 @@ static void open_store(struct store *store, const char *path)
             mmap(NULL, length, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (store->memory == MAP_FAILED)
-            fail("memory", strerror(errno));
+            fail("memory", strerrordesc_np(errno));
     }
     store->receive_buffer = malloc(RESPONDER_ROOM + RESPONDER_RECEIVE);
     if (!store->receive_buffer)
-        fail("memory", strerror(errno));
+        fail("memory", strerrordesc_np(errno));
 }
 
 static void drop_client(struct client *client)
 {
-    *client->link = client->next;
-    if (client->next)
-        client->next->link = client->link;
+    list_remove(&client->link);
     responder_destroy(client->responder);
     free(client);
 }
@@ -149,20 +149,16 @@ static void accept_client(struct bound *bound)
     }
     struct client *client = calloc(1, sizeof *client);
     if (!client)
-        fail("memory", strerror(errno));
+        fail("memory", strerrordesc_np(errno));
     client->fd = fd;
     client->responder = responder_create(&bound->store, fd, structured);
     if (!client->responder)
-        fail("memory", strerror(errno));
-    client->next = bound->clients;
-    client->link = &bound->clients;
-    if (client->next)
-        client->next->link = &client->next;
-    bound->clients = client;
+        fail("memory", strerrordesc_np(errno));
+    list_append(&bound->clients, &client->link);
     client->interest = EPOLLIN;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
     if (epoll_ctl(bound->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-        fail("epoll", strerror(errno));
+        fail("epoll", strerrordesc_np(errno));
 }
 
 /* False: the client is no more. */
@@ -195,9 +191,9 @@ static uint64_t serve_due(struct bound *bound)
 {
     uint64_t now = now_ns(), next = UINT64_MAX;
 
-    for (struct client *client = bound->clients, *after; client;
-         client = after) {
-        after = client->next;
+    list_for_each_safe (link, &bound->clients) {
+        struct client *client = container_of(link, struct client, link);
+
         if (responder_due(client->responder) <= now &&
             !serve_client(bound, client, 0, now))
             continue;
@@ -302,6 +298,7 @@ int main(int argc, char **argv)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+    list_init(&bound.clients);
     open_store(&bound.store, path);
     open_listener(&bound);
     serve(&bound);

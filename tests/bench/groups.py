@@ -405,7 +405,8 @@ def idle(context):
                                                           'seconds', i)
     return Group('idle', f'5. {IDLE_CLIENTS} clients at rest', setups, [
         Target('RSS per client',
-               context.get('abdkit', 'idle', 'rss_per_client_kib'), 8, False, 'KiB'),
+               context.get('abdkit', 'idle', 'rss_per_client_kib'), 8, False,
+               'KiB'),
         Target('threads for the clients', threads, 0, False, 'threads'),
         Target('CPU at rest', cpu, 1, False, 'ms a second')])
 

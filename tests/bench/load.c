@@ -18,7 +18,7 @@
 #include "base/parse.h"
 #include "tests/bench/run.h"
 
-#define MAX_REQUEST     (64u * 1024 * 1024)
+#define MAX_REQUEST     (UINT64_C(64) * 1024 * 1024)
 #define MAX_DEPTH       65536
 #define MAX_CONNECTIONS 100000
 
@@ -193,7 +193,7 @@ static void pin(uint64_t cpu)
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     if (sched_setaffinity(0, sizeof set, &set) < 0)
-        usage("cpu", optarg, strerror(errno));
+        usage("cpu", optarg, strerrordesc_np(errno));
 }
 
 /* Options of the load itself; false: not one of them. */

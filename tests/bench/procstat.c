@@ -49,7 +49,7 @@ static int add_threads(struct procstat *sum, pid_t pid,
     if (!tasks)
         return errno == ENOENT ? ESRCH : errno;
     while ((entry = readdir(tasks)) != NULL) {
-        int tid = atoi(entry->d_name);
+        int tid = (int)strtol(entry->d_name, NULL, 10);
         if (tid <= 0)
             continue;
         sum->threads++;

@@ -44,7 +44,8 @@ int pump_init(struct pump *pump, struct workload *workload,
     pump->session = *session;
     pump->number = number;
     pump->blocks = session->size / profile->size;
-    pump->next_block = number * 7919 % (pump->blocks ? pump->blocks : 1);
+    pump->next_block =
+        (uint64_t)number * 7919 % (pump->blocks ? pump->blocks : 1);
     pump->random = workload->seed + (number + 1) * 0x9e3779b97f4a7c15u;
     pump->slots = calloc(depth, sizeof *pump->slots);
     pump->free_slots = calloc(depth, sizeof *pump->free_slots);

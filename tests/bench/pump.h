@@ -7,6 +7,7 @@
 #define ABD_BENCH_PUMP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -41,7 +42,7 @@ struct workload {
     struct latency *latency;
 };
 
-#define PUMP_RECEIVE (256u * 1024)
+#define PUMP_RECEIVE ((size_t)256 * 1024)
 #define PUMP_ROOM    64 /* in front of the receive buffer: the last rest */
 
 /* How one connection behaves. */
@@ -62,31 +63,31 @@ struct pump_counts {
 struct pump {
     /* set once */
     struct workload *workload;
-    struct pump_profile profile;
-    struct session session;
-    unsigned number;
     uint64_t blocks; /* of profile.size on the disk */
+    struct pump_profile profile;
+    unsigned number;
+    struct session session;
 
     struct pump_counts counts;
-    bool stopped; /* issues no more */
 
     /* what goes out: iov[iov_at .. iov_count) is still to be sent */
     struct slot *slots;
     uint32_t *free_slots;
-    unsigned free_count;
     struct iovec *iov;
-    unsigned iov_at, iov_count, iov_max;
     uint8_t *headers, *payloads;
     uint64_t next_block, random;
+    unsigned free_count, iov_at, iov_count, iov_max;
 
     /* what comes in */
     uint8_t carry[PUMP_ROOM]; /* the start of a header */
+    struct slot *current;     /* the request that the chunk answers */
+    uint64_t skip;            /* bytes of the chunk still to come */
+    uint64_t skip_offset;     /* where they belong on the disk */
     unsigned carry_length;
-    uint64_t skip;        /* bytes of the current chunk still to come */
-    uint64_t skip_offset; /* where they belong on the disk */
-    bool skip_data;       /* they are data, not text or numbers */
-    bool skip_done;       /* the reply ends with them */
-    struct slot *current; /* the request that they answer */
+    bool skip_data; /* they are data, not text or numbers */
+    bool skip_done; /* the reply ends with them */
+
+    bool stopped; /* issues no more */
 };
 
 /* Takes over the session's descriptor, also when it fails.  Returns 0 or an

@@ -27,7 +27,7 @@
 #define HEADER   28u  /* the longest: a structured chunk and its offset */
 
 /* What a file's reads of one batch may hold. */
-#define FILE_BUFFER (1024u * 1024)
+#define FILE_BUFFER ((size_t)1024 * 1024)
 
 struct answer {
     uint64_t due_ns, cookie, offset;

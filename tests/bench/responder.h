@@ -6,6 +6,7 @@
 #define ABD_BENCH_RESPONDER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -21,9 +22,9 @@ struct store {
     uint8_t *receive_buffer; /* RESPONDER_ROOM + RESPONDER_RECEIVE bytes */
 };
 
-#define RESPONDER_RECEIVE (256u * 1024)
+#define RESPONDER_RECEIVE ((size_t)256 * 1024)
 #define RESPONDER_ROOM    32
-#define RESPONDER_LONGEST (64u * 1024 * 1024) /* of a read */
+#define RESPONDER_LONGEST ((size_t)64 * 1024 * 1024) /* of a read */
 
 struct responder;
 

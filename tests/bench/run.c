@@ -99,7 +99,7 @@ static int open_pump(struct run *run, unsigned number)
     int err = target_connect(&options->target, options->style, &session, &why);
     if (err) {
         fprintf(stderr, "abd-load: connection %u: %s: %s\n", number + 1, why,
-                strerror(err));
+                strerrordesc_np(err));
         return err;
     }
     why = unfit(&session, &profile);
@@ -115,7 +115,7 @@ static int open_pump(struct run *run, unsigned number)
                     number);
     if (err) {
         fprintf(stderr, "abd-load: connection %u: %s\n", number + 1,
-                strerror(err));
+                strerrordesc_np(err));
         return err;
     }
     run->count = number + 1;
@@ -252,7 +252,7 @@ static int serve_pump(struct run *run, struct pump *pump, uint32_t events)
         return 0;
     }
     fprintf(stderr, "abd-load: connection %u: %s: %s\n", pump->number + 1, why,
-            strerror(err));
+            strerrordesc_np(err));
     return err;
 }
 
@@ -361,7 +361,7 @@ static int read_server(const struct run_options *options, struct procstat *ret)
 
     if (err)
         fprintf(stderr, "abd-load: process %d: %s\n", (int)options->server,
-                strerror(err));
+                strerrordesc_np(err));
     return err;
 }
 
