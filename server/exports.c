@@ -100,9 +100,9 @@ static bool is_string(const char *text, size_t length)
 }
 
 __attribute__((visibility("default"))) void abd_add_export(
-    struct abd_exports *pub, const char *name, const char *description)
+    struct abd_exports *exports, const char *name, const char *description)
 {
-    struct exports *exports = exports_of(pub);
+    struct exports *list = exports_of(exports);
     const char *shown = description ? description : "";
     size_t name_length = strlen(name);
     size_t length = strlen(shown);
@@ -111,27 +111,27 @@ __attribute__((visibility("default"))) void abd_add_export(
 
     text_quote(name, name_length, quoted, sizeof quoted);
     if (!is_string(name, name_length)) {
-        log_write(ABD_WARNING, pub->instance->name,
+        log_write(ABD_WARNING, exports->instance->name,
                   "export %s is not listed: its name must be UTF-8 of at most "
                   "%d bytes",
                   quoted, NBD_MAX_STRING);
         return;
     }
     if (!is_string(shown, length)) {
-        log_write(ABD_WARNING, pub->instance->name,
+        log_write(ABD_WARNING, exports->instance->name,
                   "the description of export %s is not listed: it must be "
                   "UTF-8 of at most %d bytes",
                   quoted, NBD_MAX_STRING);
         length = 0;
     }
-    pthread_mutex_lock(&exports->lock);
-    err = add_locked(exports, name, (uint32_t)name_length, shown,
-                     (uint32_t)length);
+    pthread_mutex_lock(&list->lock);
+    err =
+        add_locked(list, name, (uint32_t)name_length, shown, (uint32_t)length);
     if (err == ENOMEM)
-        exports->no_memory = true;
+        list->no_memory = true;
     else if (err)
-        exports->left_out++;
-    pthread_mutex_unlock(&exports->lock);
+        list->left_out++;
+    pthread_mutex_unlock(&list->lock);
 }
 
 static void on_done(struct loop_message *message)
@@ -149,22 +149,22 @@ static void on_done(struct loop_message *message)
 }
 
 __attribute__((visibility("default"))) void abd_exports_done(
-    struct abd_exports *pub, int error)
+    struct abd_exports *exports, int error)
 {
-    struct exports *exports = exports_of(pub);
+    struct exports *list = exports_of(exports);
     bool again;
 
-    pthread_mutex_lock(&exports->lock);
-    again = exports->done;
-    exports->done = true;
-    exports->error = error;
-    pthread_mutex_unlock(&exports->lock);
+    pthread_mutex_lock(&list->lock);
+    again = list->done;
+    list->done = true;
+    list->error = error;
+    pthread_mutex_unlock(&list->lock);
     if (again) {
-        log_write(ABD_ERROR, pub->instance->name,
+        log_write(ABD_ERROR, exports->instance->name,
                   "abd_exports_done() was called twice for one list");
         abort();
     }
-    loop_send(exports->loop, &exports->message);
+    loop_send(list->loop, &list->message);
 }
 
 /* A filter may list other names than what is below it. */
