@@ -364,7 +364,11 @@ void transmission_on_ready(void *arg, uint32_t ready)
 {
     struct connection *connection = arg;
 
-    if (ready & ABD_WRITABLE && connection->send.blocked) {
+    if (ready & ABD_WRITABLE) {
+        /* The watch stays as it is until it is seen not to be wanted: a socket
+         * that was full once is full again soon. */
+        if (!connection->send.blocked)
+            connection_update_watches(connection);
         connection->send.blocked = false;
         if (!list_is_linked(&connection->send.link))
             list_append(&connection->worker->sending, &connection->send.link);
