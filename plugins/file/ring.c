@@ -11,7 +11,9 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/eventfd.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "blocking.h"
 #include "file.h"
@@ -140,58 +142,77 @@ static void on_readable(void *arg, uint32_t ready)
 {
     struct ring *ring = arg;
 
+    uint64_t count;
+
     (void)ready;
+    if (read(ring->wakeup, &count, sizeof count) < 0)
+        return;
     if (ring->deferred)
         io_uring_get_events(&ring->uring);
     reap(ring);
     turn(ring);
 }
 
-static bool open_ring(struct ring *ring)
+static int open_uring(struct ring *ring)
 {
     /* One thread uses it, and asks for completions: no interrupts. */
     unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 
     if (!file_debug.io_uring)
-        return false;
+        return ENOSYS;
     ring->deferred = true;
-    if (!io_uring_queue_init(RING_ENTRIES, &ring->uring, flags))
-        return true;
-    ring->deferred = false;
-    return !io_uring_queue_init(RING_ENTRIES, &ring->uring, 0);
+    int err = -io_uring_queue_init(RING_ENTRIES, &ring->uring, flags);
+    if (err == EINVAL) {
+        ring->deferred = false;
+        err = -io_uring_queue_init(RING_ENTRIES, &ring->uring, 0);
+    }
+    return err;
+}
+
+/* The ring's own descriptor doesn't become readable for what is deferred, so
+ * the loop watches an eventfd. */
+static int watch_ring(struct ring *ring)
+{
+    /* An overfull ring would lose completions. */
+    if (!(ring->uring.features & IORING_FEAT_NODROP))
+        return ENOSYS;
+    ring->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (ring->wakeup < 0)
+        return errno;
+    int err = -io_uring_register_eventfd(&ring->uring, ring->wakeup);
+    if (!err)
+        err = abd_watch_start(&ring->watch, ring->wakeup, ABD_READABLE,
+                              on_readable, ring);
+    if (err) {
+        close(ring->wakeup);
+        ring->wakeup = -1;
+    }
+    return err;
 }
 
 void ring_start(struct ring *ring, struct file *file)
 {
-    *ring = (struct ring){.file = file};
+    *ring = (struct ring){.file = file, .wakeup = -1};
     ring->waiting_end = &ring->waiting;
     ring->batch_end = &ring->batch;
-    if (!open_ring(ring))
-        return;
-
-    /* Without NODROP an overfull ring would lose completions. */
-    if (!(ring->uring.features & IORING_FEAT_NODROP) ||
-        abd_watch_start(&ring->watch, ring->uring.ring_fd, ABD_READABLE,
-                        on_readable, ring)) {
+    if (!open_uring(ring) && watch_ring(ring))
         io_uring_queue_exit(&ring->uring);
-        return;
-    }
-    ring->works = true;
 }
 
 void ring_stop(struct ring *ring)
 {
-    if (!ring->works)
+    if (ring->wakeup < 0)
         return;
     abd_timer_stop(&ring->retry);
     abd_watch_stop(&ring->watch);
     io_uring_queue_exit(&ring->uring);
-    ring->works = false;
+    close(ring->wakeup);
+    ring->wakeup = -1;
 }
 
 void ring_submit(struct ring *ring, struct op *op)
 {
-    if (!ring->works)
+    if (ring->wakeup < 0)
         blocking_start(op);
     else if (ring->waiting || !queue(ring, op))
         append(&ring->waiting_end, op);
@@ -218,7 +239,7 @@ void ring_batch(struct ring *ring, struct op *op)
 void ring_kick(struct ring *ring)
 {
     start_batch(ring);
-    if (ring->works)
+    if (ring->wakeup >= 0)
         turn(ring);
 }
 

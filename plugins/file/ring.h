@@ -21,7 +21,7 @@ struct op;
 struct ring {
     struct file *file;
     struct io_uring uring;
-    bool works;
+    int wakeup;    /* eventfd: something ended; -1: there is no ring */
     bool deferred; /* completions come when the kernel is asked for them */
     struct op *waiting, **waiting_end; /* for a place in the ring */
     struct op *batch, **batch_end;     /* writes for the work pool */
