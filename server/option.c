@@ -118,7 +118,7 @@ void option_answer(struct handshake *handshake)
         return;
     switch (handshake->option) {
     case NBD_OPT_EXPORT_NAME:
-        option_export_name(handshake);
+        option_export_by_name(handshake);
         break;
     case NBD_OPT_ABORT:
         option_abort(handshake);

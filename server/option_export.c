@@ -259,7 +259,7 @@ static void choose(struct handshake *handshake, char *name)
         open_disk_of(handshake);
 }
 
-void option_export_name(struct handshake *handshake)
+void option_export_by_name(struct handshake *handshake)
 {
     const char *name = (const char *)handshake->data;
 

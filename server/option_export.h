@@ -11,8 +11,8 @@
 
 struct handshake;
 
-void option_export_name(struct handshake *handshake);
-void option_info(struct handshake *handshake); /* INFO and GO */
+void option_export_by_name(struct handshake *handshake); /* EXPORT_NAME */
+void option_info(struct handshake *handshake);           /* INFO and GO */
 void option_oldstyle(struct handshake *handshake);
 
 /* The handshake has ended well: hands disk and parameters to the connection. */
