@@ -27,8 +27,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static void start(struct request *request);
-
 static bool writes(uint32_t op)
 {
     return op == ABD_OP_WRITE || op == ABD_OP_ZERO || op == ABD_OP_TRIM;
@@ -45,8 +43,8 @@ static void end_here(struct request *request, int error)
     list_append(&request->worker->done, &request->link);
 }
 
-/* Hands pub, as it is set now, to the layer. */
-static void submit(struct request *request)
+/* Gives the request, as pub shows it, to the layer. */
+static void hand_over(struct request *request)
 {
     struct frame *frame = &request->frames[request->depth];
     struct lane *lane = frame->lane;
@@ -54,7 +52,7 @@ static void submit(struct request *request)
 
     request->error = 0;
     request->error_at = ABD_NO_OFFSET;
-    request->pub.scratch = request_scratch(request, layer);
+    request_clear_scratch(request, layer);
     request->last_owner = layer->instance.name;
     atomic_store_explicit(&request->state, REQUEST_PLUGIN,
                           memory_order_release);
@@ -88,17 +86,60 @@ static uint64_t longest(const struct disk *disk, uint32_t op)
     }
 }
 
-/* Submits what follows after frame->done bytes, at most max of it. */
-static void submit_piece(struct request *request, uint64_t max)
+/* Bytes of the piece that is under way, or next. */
+static uint64_t piece_length(const struct frame *frame)
 {
-    struct frame *frame = &request->frames[request->depth];
+    uint64_t max =
+        longest(frame->lane->disk,
+                frame->phase == FRAME_ZEROES ? ABD_OP_WRITE : frame->op);
     uint64_t left = frame->length - frame->done;
 
-    request->pub.offset = frame->offset + frame->done;
-    request->pub.length = left < max ? left : max;
-    if (frame->phase == FRAME_PIECES && frame->data)
-        request->pub.data = (char *)frame->data + frame->done;
-    submit(request);
+    if (frame->phase == FRAME_ZEROES && max > ZEROES_SIZE)
+        max = ZEROES_SIZE;
+    return left < max ? left : max;
+}
+
+void border_show(struct request *request)
+{
+    const struct frame *frame = &request->frames[request->depth];
+    const struct disk *disk = frame->lane->disk;
+    struct abd_request *pub = &request->pub;
+    uint64_t max = longest(disk, frame->op);
+
+    pub->disk = &frame->lane->disk->pub;
+    pub->scratch = request_scratch(request, disk->layer);
+    pub->op = frame->op;
+    pub->flags = frame->flags;
+    pub->offset = frame->offset;
+    pub->length = frame->length;
+    pub->data = frame->data;
+    if (!writes(frame->op) || disk->pub.fua != ABD_FUA_NATIVE)
+        pub->flags &= ~(uint32_t)ABD_REQ_FUA;
+    if (frame->phase == FRAME_PIECES) {
+        pub->offset += frame->done;
+        pub->length = piece_length(frame);
+        if (frame->data)
+            pub->data = (char *)frame->data + frame->done;
+    } else if (frame->phase == FRAME_ZEROES) {
+        pub->op = ABD_OP_WRITE;
+        pub->flags &= ABD_REQ_FUA;
+        pub->offset += frame->done;
+        pub->length = piece_length(frame);
+        pub->data = worker_zeroes();
+    } else if (frame->phase == FRAME_FLUSH) {
+        pub->op = ABD_OP_FLUSH;
+        pub->flags = 0;
+        pub->offset = pub->length = 0;
+        pub->data = NULL;
+    } else if (frame->op == ABD_OP_EXTENTS && max && frame->length > max) {
+        pub->length = max; /* less than asked is an answer, too */
+    }
+}
+
+static void submit(struct request *request)
+{
+    border_show(request);
+    hand_over(request);
 }
 
 /* A ZERO for a disk that has none: the zeroes are written. */
@@ -118,10 +159,7 @@ static void start_zeroes(struct request *request)
     }
     frame->phase = FRAME_ZEROES;
     frame->done = 0;
-    request->pub.op = ABD_OP_WRITE;
-    request->pub.data = worker_zeroes();
-    request->pub.flags &= ABD_REQ_FUA;
-    submit_piece(request, max);
+    submit(request);
 }
 
 static void start_pieces(struct request *request, uint64_t max)
@@ -136,7 +174,7 @@ static void start_pieces(struct request *request, uint64_t max)
         return;
     }
     frame->phase = FRAME_PIECES;
-    submit_piece(request, max);
+    submit(request);
 }
 
 /* What the layer's author was promised, and a filter above may have broken. */
@@ -178,17 +216,13 @@ static void start(struct request *request)
     uint64_t max = longest(disk, frame->op);
 
     lane->in_flight++;
-    if (!writes(frame->op) || disk->pub.fua != ABD_FUA_NATIVE)
-        request->pub.flags &= ~(uint32_t)ABD_REQ_FUA;
     if (frame->op == ABD_OP_ZERO && !disk_has(disk, ABD_OP_ZERO)) {
         start_zeroes(request);
     } else if (frame->op == ABD_OP_EXTENTS && !disk_has(disk, ABD_OP_EXTENTS)) {
         request_add_extent(request, frame->length, 0);
         end_here(request, 0);
-    } else if (max == 0 || frame->length <= max) {
-        submit(request);
-    } else if (frame->op == ABD_OP_EXTENTS) {
-        request->pub.length = max; /* less than asked is an answer, too */
+    } else if (max == 0 || frame->length <= max ||
+               frame->op == ABD_OP_EXTENTS) {
         submit(request);
     } else {
         start_pieces(request, max);
@@ -273,10 +307,6 @@ static void start_flush(struct lane *lane)
     list_remove(&carrier->link);
     lane->flush_carrier = carrier;
     carrier->frames[carrier->depth].phase = FRAME_FLUSH;
-    carrier->pub.op = ABD_OP_FLUSH;
-    carrier->pub.flags = 0;
-    carrier->pub.offset = carrier->pub.length = 0;
-    carrier->pub.data = NULL;
     submit(carrier);
 }
 
@@ -308,23 +338,20 @@ static void flush_ended(struct lane *lane, int error)
 static bool piece_ended(struct request *request, int *error)
 {
     struct frame *frame = &request->frames[request->depth];
-    uint64_t max = longest(frame->lane->disk, request->pub.op);
 
     if (*error) {
         if (request->error_at != ABD_NO_OFFSET)
             request->error_at += frame->done;
         return true;
     }
-    frame->done += request->pub.length;
+    frame->done += piece_length(frame);
     if (frame->done == frame->length)
         return true;
     if (atomic_load_explicit(&request->cancelled, memory_order_relaxed)) {
         *error = ESHUTDOWN;
         return true;
     }
-    if (frame->phase == FRAME_ZEROES && max > ZEROES_SIZE)
-        max = ZEROES_SIZE;
-    submit_piece(request, max);
+    submit(request);
     return false;
 }
 
@@ -363,6 +390,8 @@ bool border_ended(struct request *request, int *error)
         wait_for_flush(request);
         return false;
     }
+    frame->phase = FRAME_DONE; /* what is shown is the whole again */
+    border_show(request);
     lane_left(lane);
     return true;
 }

@@ -22,6 +22,10 @@ struct worker;
  * flags, offset, length and data say what it is.  It ends in any case. */
 void border_enter(struct request *request, struct disk *disk);
 
+/* Sets pub to what the layer of the innermost frame was given (of an operation
+ * in pieces: the piece that is under way). */
+void border_show(struct request *request);
+
 /* The innermost frame was ended: goes on at the border, or returns true if the
  * frame is really finished, with *error what it ended with. */
 bool border_ended(struct request *request, int *error);

@@ -37,12 +37,6 @@ static size_t request_size(void)
     return (size + 63) & ~(size_t)63;
 }
 
-static void *scratch_of(struct request *request, const struct layer *layer)
-{
-    /* Frames end where scratch begins; both are multiples of 16. */
-    return (char *)&request->frames[chain.n] + layer->scratch_at;
-}
-
 static bool grow(struct worker *worker)
 {
     size_t size = request_size();
@@ -400,20 +394,6 @@ void request_cancel(struct request *request)
     }
 }
 
-/* The request as the layer of this frame knows it. */
-static void show_frame(struct request *request, const struct frame *frame)
-{
-    const struct disk *disk = frame->lane->disk;
-
-    request->pub.disk = &frame->lane->disk->pub;
-    request->pub.offset = frame->offset;
-    request->pub.length = frame->length;
-    request->pub.data = frame->data;
-    request->pub.op = frame->op;
-    request->pub.flags = frame->flags;
-    request->pub.scratch = scratch_of(request, disk->layer);
-}
-
 /* One request has come back: up through the layers until one goes on with it,
  * or to its owner. */
 static void unwind(struct request *request)
@@ -421,19 +401,18 @@ static void unwind(struct request *request)
     int error = request->error;
 
     for (;;) {
-        struct frame *frame = &request->frames[request->depth];
-        int (*after)(struct abd_request *, int) = frame->after;
+        int (*after)(struct abd_request *, int) =
+            request->frames[request->depth].after;
 
         if (!border_ended(request, &error))
             return;
         if (request->depth == 0) {
-            show_frame(request, frame);
             request->error = error;
             request->ended(request, error);
             return;
         }
         request->depth--;
-        show_frame(request, &request->frames[request->depth]);
+        border_show(request);
         if (after) {
             request->last_owner = request->frames[request->depth]
                                       .lane->disk->layer->instance.name;
@@ -467,8 +446,11 @@ void requests_unwind(struct worker *worker)
 
 void *request_scratch(struct request *request, const struct layer *layer)
 {
-    void *scratch = scratch_of(request, layer);
+    /* Frames end where scratch begins; both are multiples of 16. */
+    return (char *)&request->frames[chain.n] + layer->scratch_at;
+}
 
-    memset(scratch, 0, layer->plugin->scratch_size);
-    return scratch;
+void request_clear_scratch(struct request *request, const struct layer *layer)
+{
+    memset(request_scratch(request, layer), 0, layer->plugin->scratch_size);
 }

@@ -139,8 +139,9 @@ void request_cancel(struct request *request);
 bool request_add_extent(struct request *request, uint64_t length,
                         uint32_t flags);
 
-/* The scratch of a layer in this request, zeroed. */
+/* The scratch of a layer in this request. */
 void *request_scratch(struct request *request, const struct layer *layer);
+void request_clear_scratch(struct request *request, const struct layer *layer);
 
 /* The ANSWER stage's first part: unwinds all that has been completed. */
 void requests_unwind(struct worker *worker);
