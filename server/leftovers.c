@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* Files that exist while the server runs.
+ *
+ * Each is remembered by device and inode: if somebody has replaced it, it is no
+ * longer ours to remove.  The list is written by the main thread at start-up;
+ * it is read at the end, maybe by a signal handler, so nothing is allocated. */
+#include "server/leftovers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* A socket in a private folder, a status socket, a pidfile; and some room. */
+#define LEFTOVERS_MAX 8
+
+static struct leftover {
+    const char *path;
+    bool is_folder;
+    dev_t device;
+    ino_t inode;
+} leftovers[LEFTOVERS_MAX];
+static atomic_uint leftovers_n;
+
+void leftovers_add(const char *path, bool is_folder)
+{
+    unsigned n = atomic_load_explicit(&leftovers_n, memory_order_relaxed);
+    struct stat info;
+
+    if (n == LEFTOVERS_MAX || lstat(path, &info) < 0)
+        return;
+    leftovers[n] = (struct leftover){path, is_folder, info.st_dev, info.st_ino};
+    /* The entry is there before a signal handler can count it. */
+    atomic_store_explicit(&leftovers_n, n + 1, memory_order_release);
+}
+
+void leftovers_remove(void)
+{
+    /* Whoever comes first takes all. */
+    unsigned n = atomic_exchange(&leftovers_n, 0);
+    struct stat info;
+
+    while (n-- > 0) {
+        const struct leftover *leftover = &leftovers[n];
+
+        if (lstat(leftover->path, &info) < 0 ||
+            info.st_dev != leftover->device || info.st_ino != leftover->inode)
+            continue;
+        if (leftover->is_folder)
+            rmdir(leftover->path);
+        else
+            unlink(leftover->path);
+    }
+}
+
+static int fail(const char *path, int err)
+{
+    log_write(ABD_ERROR, NULL, "pidfile %s: %s", path, strerror(err));
+    return err;
+}
+
+/* 0 or an errno value.  The text is short: it is written whole or not. */
+static int write_pid(int fd)
+{
+    char text[32];
+    int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+
+    return write(fd, text, (size_t)length) == length ? 0 : errno ? errno : EIO;
+}
+
+/* /dev/stdout, a FIFO: written in place, never removed. */
+static int write_special(const char *path)
+{
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int err = fd < 0 ? errno : write_pid(fd);
+
+    return err ? fail(path, err) : 0;
+}
+
+int leftovers_write_pidfile(const char *path)
+{
+    _cleanup_free_ char *draft = NULL;
+    _cleanup_close_ int fd = -1;
+    struct stat info;
+    int err;
+
+    if (lstat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return write_special(path);
+    if (asprintf(&draft, "%s.%ld", path, (long)getpid()) < 0) {
+        draft = NULL;
+        return fail(path, ENOMEM);
+    }
+    fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return fail(path, errno);
+    err = write_pid(fd);
+    /* Who sees the file sees all of it. */
+    if (!err && rename(draft, path) < 0)
+        err = errno;
+    if (err) {
+        unlink(draft);
+        return fail(path, err);
+    }
+    leftovers_add(path, false);
+    return 0;
+}
