@@ -42,9 +42,9 @@ struct chunk {
     bool recently; /* used since the last trim */
 
     /* The loop's. */
+    struct list link; /* while some buffers are free */
     uint8_t class;
     uint16_t free, total; /* buffers */
-    struct list link;     /* while some are free */
     uint64_t out[4];      /* bit i: buffer i is out; finds double gives */
     uint8_t slots[CHUNK_BUFFERS]; /* stack of the free ones */
 };

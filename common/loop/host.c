@@ -197,14 +197,15 @@ static int ask(const struct abd_instance *instance, char **ret,
         *ret_why = "standard input is not a terminal";
         return ENOTTY;
     }
-    fprintf(stderr, "%s%spassword: ", instance ? instance->name : "",
-            instance ? " " : "");
     silent = before;
     silent.c_lflag &= ~(tcflag_t)ECHO;
     if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) < 0) {
         *ret_why = "can't turn off the terminal's echo";
         return errno;
     }
+    /* The prompt comes last: from now on it is safe to type. */
+    fprintf(stderr, "%s%spassword: ", instance ? instance->name : "",
+            instance ? " " : "");
     err = read_line(STDIN_FILENO, ret, ret_why);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     fputc('\n', stderr);

@@ -783,16 +783,33 @@ static const struct misuse {
 
 static const struct misuse *misuse;
 
+static sem_t parked;
+
+/* Loop 0 stands still meanwhile, so that what is read on another thread against
+ * the rules is at least not written to at the same time. */
+static void park(void *arg)
+{
+    start_misused(arg);
+    if (misuse->loop == 0)
+        misuse->fn(arg);
+    sem_post(&parked);
+    for (;;)
+        pause();
+}
+
 static void commit_misuse(void)
 {
+    static struct abd_task task;
     int fds[2];
 
     if (pipe(fds) < 0 || start_loops(2) != 0)
         _exit(1);
-    run_on(abd_loop_at(0), start_misused, &fds[0]);
-    if (misuse->loop < 2)
-        run_on(abd_loop_at(misuse->loop), misuse->fn, &fds[0]);
-    else
+    sem_init(&parked, 0, 0);
+    abd_post(abd_loop_at(0), &task, park, &fds[0]);
+    wait_for(&parked);
+    if (misuse->loop == 1)
+        run_on(abd_loop_at(1), misuse->fn, &fds[0]);
+    else if (misuse->loop == 2)
         misuse->fn(&fds[0]);
 }
 

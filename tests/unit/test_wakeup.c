@@ -7,7 +7,7 @@
  * between the steps of both sides; and every order in which the steps of a
  * sender and a loop can follow each other, for the right and for wrong
  * programs of both, so that it shows which of these checks fails for what.
- * LOOP_WAKEUPS in the environment: how many messages (default 400,000). */
+ * LOOP_WAKEUPS in the environment: how many messages (default 250,000). */
 #include "tests/unit/loop_fixture.h"
 
 #include <poll.h>
@@ -18,7 +18,7 @@
 
 #define SENDERS 4
 
-static unsigned long messages = 400000;
+static unsigned long messages = 250000;
 
 /* --- real loops --- */
 
@@ -381,6 +381,6 @@ int main(void)
     if (asked)
         messages = strtoul(asked, NULL, 10);
     else if (UNDER_SANITIZER)
-        messages /= 10;
+        messages /= 6;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
