@@ -79,7 +79,8 @@ static int refuse_key(const char *key)
         const struct abd_plugin *plugin = chain.layers[i]->plugin;
         const struct abd_parameter *parameter = plugin->parameters;
 
-        words_add(&words, i ? "; of " : "of ", plugin->name);
+        words_add(&words, i ? "; of " : "", plugin->name);
+        words_add(&words, ":", "");
         if (!parameter || !parameter->name)
             words_add(&words, " ", "none");
         for (; parameter && parameter->name; parameter++) {
@@ -89,7 +90,7 @@ static int refuse_key(const char *key)
     }
     text_quote(key, strlen(key), quoted, sizeof quoted);
     log_write(ABD_ERROR, NULL,
-              "parameter %s is not known%s%s%s; there are those %s", quoted,
+              "parameter %s is not known%s%s%s; there are, of %s", quoted,
               suggestion.best ? ", did you mean " : "",
               suggestion.best ? suggestion.best : "",
               suggestion.best ? "?" : "", words.text);

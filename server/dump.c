@@ -36,9 +36,8 @@ void dump_version(void)
 static void dump_folder(const char *key, enum module_kind kind)
 {
     _cleanup_free_ char *folder = module_default_folder(kind);
-    _cleanup_free_ char *real = folder ? realpath(folder, NULL) : NULL;
 
-    line(key, real ? real : folder);
+    line(key, folder);
 }
 
 void dump_config(void)
@@ -80,7 +79,8 @@ void dump_layer_versions(void)
     for (unsigned i = 0; i < chain.n; i++) {
         const struct abd_plugin *plugin = chain.layers[i]->plugin;
 
-        printf("%s %s\n", plugin->name, plugin->version ? plugin->version : "");
+        printf("%s%s%s\n", plugin->name, plugin->version ? " " : "",
+               plugin->version ? plugin->version : "");
     }
 }
 

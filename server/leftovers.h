@@ -16,6 +16,11 @@ int leftovers_write_pidfile(const char *path);
  * ever, absolute). */
 void leftovers_add(const char *path, bool is_folder);
 
+/* To be called before the process gives up its privileges: what is written and
+ * removed later will still be with them.  pidfile: the path (NULL: none).  0 or
+ * an errno value, after a message. */
+int leftovers_keep_privileges(const char *pidfile);
+
 /* Removes what was remembered, the last first, if it is still the same.  Once;
  * any thread, async-signal-safe. */
 void leftovers_remove(void);

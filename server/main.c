@@ -147,6 +147,8 @@ static int prepare(struct program *program)
         err = open_files_raise();
     if (!err && !options->single)
         err = sockets_open(options, &program->identity, &program->sockets);
+    if (!err && (options->user || options->group))
+        err = leftovers_keep_privileges(options->pidfile);
     if (!err)
         err = privileges_drop(&program->identity);
     if (!err && options->exit_with_parent)

@@ -57,11 +57,22 @@ static bool exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+/* The shortest name of a folder, if it is there; takes it over. */
+static char *without_dots(char *folder)
+{
+    char *real = realpath(folder, NULL);
+
+    if (!real)
+        return folder;
+    free(folder);
+    return real;
+}
+
 char *module_default_folder(enum module_kind kind)
 {
     _cleanup_free_ char *program = program_folder();
     _cleanup_free_ char *installed = NULL;
-    char *built = NULL;
+    _cleanup_free_ char *built = NULL;
 
     if (!program)
         return NULL;
@@ -70,12 +81,13 @@ char *module_default_folder(enum module_kind kind)
         installed = NULL;
         return NULL;
     }
-    if (asprintf(&built, "%s/../plugins", program) < 0)
+    if (asprintf(&built, "%s/../plugins", program) < 0) {
+        built = NULL;
         return NULL;
+    }
     if (!exists(installed) && exists(built))
-        return built;
-    free(built);
-    return take_pointer(installed);
+        return without_dots(take_pointer(built));
+    return without_dots(take_pointer(installed));
 }
 
 /* Looks in one folder; NULL: not there. */
@@ -204,6 +216,22 @@ static int enter(enum module_kind kind, struct module *module)
     return err;
 }
 
+/* The loader's reason; one that only says that it is nbdkit's is explained. */
+static int not_loaded(enum module_kind kind, const char *path)
+{
+    const char *why = dlerror();
+
+    if (!why)
+        why = "unknown error";
+    if (strncmp(why, path, strlen(path)) == 0 && why[strlen(path)] == ':')
+        why += strlen(path) + 2;
+    log_write(ABD_ERROR, NULL, "%s %s: %s%s", module_kind_word(kind), path, why,
+              strstr(why, "symbol: nbdkit_")
+                  ? " (it is one of nbdkit's; those cannot be loaded yet)"
+                  : "");
+    return ENOEXEC;
+}
+
 int module_load(enum module_kind kind, const char *name, struct module *ret)
 {
     struct module module = {0};
@@ -213,10 +241,9 @@ int module_load(enum module_kind kind, const char *name, struct module *ret)
         return err;
     module.handle = dlopen(module.path, RTLD_NOW | RTLD_LOCAL);
     if (!module.handle) {
-        log_write(ABD_ERROR, NULL, "%s %s: %s", module_kind_word(kind), name,
-                  dlerror());
+        err = not_loaded(kind, module.path);
         free(module.path);
-        return ENOEXEC;
+        return err;
     }
     err = enter(kind, &module);
     if (err) {

@@ -140,18 +140,28 @@ int option_number(const struct option_row *row, const char *value)
     return 0;
 }
 
+/* As a person would write it. */
+static void show_size(uint64_t size, char *text, size_t n)
+{
+    const char *units = "MGTPE";
+
+    for (size /= MIB; size % 1024 == 0 && size && units[1]; size /= 1024)
+        units++;
+    snprintf(text, n, "%llu%c", (unsigned long long)size, *units);
+}
+
 int option_size(const struct option_row *row, const char *value)
 {
     const char *why = NULL;
     uint64_t size = 0;
-    char range[64];
+    char range[64], min[16], max[16];
 
     if (parse_size(value, &size, &why))
         return refuse(row, value, why);
     if (size < row->min || size > row->max) {
-        snprintf(range, sizeof range, "from %lluM to %lluM are allowed",
-                 (unsigned long long)(row->min / MIB),
-                 (unsigned long long)(row->max / MIB));
+        show_size(row->min, min, sizeof min);
+        show_size(row->max, max, sizeof max);
+        snprintf(range, sizeof range, "from %s to %s are allowed", min, max);
         return refuse(row, value, range);
     }
     *(uint64_t *)row->target = size;
