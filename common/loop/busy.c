@@ -33,6 +33,13 @@ static uint64_t coarse_clock_ns(void)
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+static bool look_up(uintptr_t code, Dl_info *info)
+{
+    /* A function, as dladdr() wants it; ISO C knows no other way.
+     * NOLINTNEXTLINE(performance-no-int-to-ptr) */
+    return dladdr((const void *)code, info) != 0;
+}
+
 /* The file name of the shared object that the code lies in. */
 static const char *owner_of(uintptr_t code)
 {
@@ -40,10 +47,10 @@ static const char *owner_of(uintptr_t code)
     Dl_info program;
     const char *slash;
 
-    if (!code || !dladdr((const void *)code, &owner) || !owner.dli_fname)
+    if (!code || !look_up(code, &owner) || !owner.dli_fname)
         return "server";
     /* Whatever this library was linked into is the program. */
-    if (dladdr((const void *)(uintptr_t)busy_check, &program) &&
+    if (look_up((uintptr_t)busy_check, &program) &&
         owner.dli_fbase == program.dli_fbase)
         return "server";
     slash = strrchr(owner.dli_fname, '/');

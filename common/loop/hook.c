@@ -48,29 +48,29 @@ void hook_run(struct abd_loop *loop)
     }
 }
 
-LOOP_EXPORTED void abd_hook_start(struct abd_hook *public,
-                                  void (*fn)(void *arg), void *arg)
+LOOP_EXPORTED void abd_hook_start(struct abd_hook *hook, void (*fn)(void *arg),
+                                  void *arg)
 {
     struct abd_loop *loop = loop_need_self((uintptr_t)fn, "abd_hook_start");
-    struct hook *hook = to_hook(public);
+    struct hook *own = to_hook(hook);
 
-    if (list_is_linked(&hook->link))
+    if (list_is_linked(&own->link))
         loop_misuse((uintptr_t)fn, "abd_hook_start", "already started");
-    hook->fn = fn;
-    hook->arg = arg;
-    list_append(&loop->hooks, &hook->link);
+    own->fn = fn;
+    own->arg = arg;
+    list_append(&loop->hooks, &own->link);
 }
 
-LOOP_EXPORTED void abd_hook_stop(struct abd_hook *public)
+LOOP_EXPORTED void abd_hook_stop(struct abd_hook *hook)
 {
-    struct hook *hook = to_hook(public);
+    struct hook *own = to_hook(hook);
 
-    if (!list_is_linked(&hook->link))
+    if (!list_is_linked(&own->link))
         return;
     /* There is no room for its loop, but hooks are few: look for it. */
-    if (!loop_self || (!holds(&loop_self->hooks, hook) &&
-                       !holds(&loop_self->hooks_to_run, hook)))
-        loop_misuse((uintptr_t)hook->fn, "abd_hook_stop",
+    if (!loop_self || (!holds(&loop_self->hooks, own) &&
+                       !holds(&loop_self->hooks_to_run, own)))
+        loop_misuse((uintptr_t)own->fn, "abd_hook_stop",
                     "not on the thread of its loop");
-    list_remove(&hook->link);
+    list_remove(&own->link);
 }

@@ -47,15 +47,18 @@ static const char *scope_of(const struct abd_instance *instance)
     return instance ? instance->name : NULL;
 }
 
-/* Logs the text and what is wrong with it; returns err. */
+/* Logs the text and what is wrong with it (NULL: what err says); returns err.
+ */
 static int refuse(const struct abd_instance *instance, const char *text,
                   const char *why, int err)
 {
     char quoted[QUOTED_SIZE];
+    char buf[128];
 
     if (err)
         log_write(ABD_ERROR, scope_of(instance), "%s: %s",
-                  text_quote(text, strlen(text), quoted, sizeof quoted), why);
+                  text_quote(text, strlen(text), quoted, sizeof quoted),
+                  why ? why : strerror_r(err, buf, sizeof buf));
     return err;
 }
 
@@ -144,10 +147,13 @@ LOOP_EXPORTED int abd_absolute_path(const struct abd_instance *instance,
             whole = NULL;
     }
     if (!whole)
-        return refuse(instance, path, strerror(ENOMEM), ENOMEM);
+        return refuse(instance, path, NULL, ENOMEM);
     *ret = whole;
     return 0;
 }
+
+/* Stands for a reason that has been told already. */
+static const char logged[] = "";
 
 /* Reads to the end of the line or the file, whichever comes first.  No
  * buffering: what follows the line is somebody else's. */
@@ -156,7 +162,7 @@ static int read_line(int fd, char **ret, const char **ret_why)
     _cleanup_free_ char *line = calloc(1, SECRET_MAX + 1);
     size_t length = 0;
 
-    *ret_why = strerror(ENOMEM);
+    *ret_why = NULL;
     if (!line)
         return ENOMEM;
     for (;;) {
@@ -168,7 +174,6 @@ static int read_line(int fd, char **ret, const char **ret_why)
         if (n < 0) {
             int err = errno;
 
-            *ret_why = strerror(err);
             explicit_bzero(line, SECRET_MAX);
             return err;
         }
@@ -241,15 +246,13 @@ static int read_secret_file(const struct abd_instance *instance,
     _cleanup_close_ int fd = -1;
     int err = abd_absolute_path(instance, path, &whole);
 
-    *ret_why = NULL; /* logged */
+    *ret_why = logged;
     if (err)
         return err;
+    *ret_why = NULL;
     fd = open(whole, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) {
-        err = errno;
-        *ret_why = strerror(err);
-        return err;
-    }
+    if (fd < 0)
+        return errno;
     return read_line(fd, ret, ret_why);
 }
 
@@ -270,10 +273,10 @@ LOOP_EXPORTED int abd_read_secret(const struct abd_instance *instance,
         if (*ret)
             return 0;
         /* The text is the secret. */
-        log_write(ABD_ERROR, scope_of(instance), "%s", strerror(ENOMEM));
+        log_write(ABD_ERROR, scope_of(instance), "not enough memory");
         return ENOMEM;
     }
-    if (err && why)
+    if (err && why != logged)
         refuse(instance, text, why, err);
     return err;
 }

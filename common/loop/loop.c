@@ -23,6 +23,8 @@
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
+#define LONGEST_MS 60000 /* of one sleep where an int has to hold it */
+
 /* Lies in the caller's struct abd_task; ours from the post to the call. */
 struct __attribute__((may_alias)) task {
     struct loop_message message;
@@ -77,8 +79,8 @@ static int sleep_until(struct abd_loop *loop, uint64_t until_ns)
     }
     /* Rounded up: late is allowed, early is not. */
     left_ms = (left_ns + NS_PER_MS - 1) / NS_PER_MS;
-    if (left_ms > 60 * 1000)
-        left_ms = 60 * 1000;
+    if (left_ms > LONGEST_MS)
+        left_ms = LONGEST_MS;
     return epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, (int)left_ms);
 }
 
@@ -351,13 +353,13 @@ static void on_task(struct loop_message *message)
     task->fn(task->arg);
 }
 
-LOOP_EXPORTED void abd_post(struct abd_loop *loop, struct abd_task *public,
+LOOP_EXPORTED void abd_post(struct abd_loop *loop, struct abd_task *task,
                             void (*fn)(void *arg), void *arg)
 {
-    struct task *task = (struct task *)public->reserved;
+    struct task *own = (struct task *)task->reserved;
 
-    task->message.fn = on_task;
-    task->fn = fn;
-    task->arg = arg;
-    loop_send(loop, &task->message);
+    own->message.fn = on_task;
+    own->fn = fn;
+    own->arg = arg;
+    loop_send(loop, &own->message);
 }

@@ -19,6 +19,7 @@
 #define LOOP_BATCH 256 /* events fetched at once */
 
 /* Created by loops_create(), freed by loops_destroy(). */
+/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): cache lines. */
 struct abd_loop {
     /* Set once, or before the threads run. */
     unsigned index;

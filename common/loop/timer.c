@@ -157,32 +157,32 @@ uint64_t timer_next_ns(const struct abd_loop *loop)
     return due_ns & ~(GRID_NS - 1);
 }
 
-LOOP_EXPORTED void abd_timer_start(struct abd_timer *public, uint64_t delay_ns,
+LOOP_EXPORTED void abd_timer_start(struct abd_timer *timer, uint64_t delay_ns,
                                    uint64_t repeat_ns, void (*fn)(void *arg),
                                    void *arg)
 {
     struct abd_loop *loop = loop_need_self((uintptr_t)fn, "abd_timer_start");
-    struct timer *timer = to_timer(public);
+    struct timer *own = to_timer(timer);
 
-    if (timer->loop)
+    if (own->loop)
         loop_misuse((uintptr_t)fn, "abd_timer_start", "already started");
-    timer->due_ns = add_ns(loop_clock_ns(), delay_ns);
-    timer->repeat_ns = repeat_ns;
-    timer->fn = fn;
-    timer->arg = arg;
-    timer->loop = loop->index + 1;
-    insert(loop, timer);
+    own->due_ns = add_ns(loop_clock_ns(), delay_ns);
+    own->repeat_ns = repeat_ns;
+    own->fn = fn;
+    own->arg = arg;
+    own->loop = loop->index + 1;
+    insert(loop, own);
 }
 
-LOOP_EXPORTED void abd_timer_stop(struct abd_timer *public)
+LOOP_EXPORTED void abd_timer_stop(struct abd_timer *timer)
 {
-    struct timer *timer = to_timer(public);
+    struct timer *own = to_timer(timer);
 
-    if (!timer->loop)
+    if (!own->loop)
         return;
-    if (!loop_self || timer->loop != loop_self->index + 1)
-        loop_misuse((uintptr_t)timer->fn, "abd_timer_stop",
+    if (!loop_self || own->loop != loop_self->index + 1)
+        loop_misuse((uintptr_t)own->fn, "abd_timer_stop",
                     "not on the thread of its loop");
-    take_out(loop_self, timer);
-    timer->loop = 0;
+    take_out(loop_self, own);
+    own->loop = 0;
 }

@@ -74,60 +74,60 @@ void watch_run(struct abd_loop *loop)
     }
 }
 
-LOOP_EXPORTED int abd_watch_start(struct abd_watch *public, int fd,
+LOOP_EXPORTED int abd_watch_start(struct abd_watch *watch, int fd,
                                   uint32_t events,
                                   void (*fn)(void *arg, uint32_t ready),
                                   void *arg)
 {
     struct abd_loop *loop = loop_need_self((uintptr_t)fn, "abd_watch_start");
-    struct watch *watch = to_watch(public);
+    struct watch *own = to_watch(watch);
     int err;
 
-    if (watch->loop)
+    if (own->loop)
         loop_misuse((uintptr_t)fn, "abd_watch_start", "already started");
-    *watch = (struct watch){.fn = fn, .arg = arg, .fd = fd, .events = events};
-    err = control(loop, EPOLL_CTL_ADD, watch);
+    *own = (struct watch){.fn = fn, .arg = arg, .fd = fd, .events = events};
+    err = control(loop, EPOLL_CTL_ADD, own);
     if (err)
         return err;
-    watch->loop = loop;
+    own->loop = loop;
     return 0;
 }
 
-LOOP_EXPORTED int abd_watch_change(struct abd_watch *public, uint32_t events)
+LOOP_EXPORTED int abd_watch_change(struct abd_watch *watch, uint32_t events)
 {
-    struct watch *watch = to_watch(public);
-    uint32_t before = watch->events;
+    struct watch *own = to_watch(watch);
+    uint32_t before = own->events;
     int err;
 
-    if (!watch->loop)
+    if (!own->loop)
         loop_misuse(0, "abd_watch_change", "not started");
-    if (watch->loop != loop_self)
-        loop_misuse((uintptr_t)watch->fn, "abd_watch_change",
+    if (own->loop != loop_self)
+        loop_misuse((uintptr_t)own->fn, "abd_watch_change",
                     "not on the thread of its loop");
     if (events == before)
         return 0;
-    watch->events = events;
-    err = control(loop_self, EPOLL_CTL_MOD, watch);
+    own->events = events;
+    err = control(loop_self, EPOLL_CTL_MOD, own);
     if (err)
-        watch->events = before;
+        own->events = before;
     return err;
 }
 
-LOOP_EXPORTED void abd_watch_stop(struct abd_watch *public)
+LOOP_EXPORTED void abd_watch_stop(struct abd_watch *watch)
 {
-    struct watch *watch = to_watch(public);
-    struct abd_loop *loop = watch->loop;
+    struct watch *own = to_watch(watch);
+    struct abd_loop *loop = own->loop;
 
     if (!loop)
         return;
     if (loop != loop_self)
-        loop_misuse((uintptr_t)watch->fn, "abd_watch_stop",
+        loop_misuse((uintptr_t)own->fn, "abd_watch_stop",
                     "not on the thread of its loop");
     /* Fails only if the caller has closed the descriptor too early, which has
      * taken it out of the set, too. */
-    (void)control(loop, EPOLL_CTL_DEL, watch);
+    (void)control(loop, EPOLL_CTL_DEL, own);
     for (unsigned i = loop->batch_next; i < loop->batch_count; i++)
-        if (loop->batch[i].data.ptr == watch)
+        if (loop->batch[i].data.ptr == own)
             loop->batch[i].data.ptr = NULL;
-    watch->loop = NULL;
+    own->loop = NULL;
 }

@@ -18,6 +18,8 @@
 #include "loop/self.h"
 #include "loop/thread.h"
 
+#define NS_PER_S 1000000000L
+
 /* Lies in the caller's struct abd_work; ours from the start to done(). */
 struct __attribute__((may_alias)) work {
     union {
@@ -80,9 +82,9 @@ static bool wait_locked(void)
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += pool.idle_ms / 1000;
-    until.tv_nsec += (long)(pool.idle_ms % 1000) * 1000 * 1000;
-    if (until.tv_nsec >= 1000 * 1000 * 1000) {
-        until.tv_nsec -= 1000 * 1000 * 1000;
+    until.tv_nsec += (long)(pool.idle_ms % 1000) * 1000000;
+    if (until.tv_nsec >= NS_PER_S) {
+        until.tv_nsec -= NS_PER_S;
         until.tv_sec++;
     }
     pool.idle++;
@@ -131,27 +133,26 @@ static bool call_thread_locked(void)
     return pool.threads > 0;
 }
 
-LOOP_EXPORTED void abd_work_start(struct abd_loop *loop,
-                                  struct abd_work *public,
+LOOP_EXPORTED void abd_work_start(struct abd_loop *loop, struct abd_work *work,
                                   void (*run)(void *arg),
                                   void (*done)(void *arg), void *arg)
 {
-    struct work *work = (struct work *)public->reserved;
+    struct work *own = (struct work *)work->reserved;
     bool taken;
 
-    *work = (struct work){.run = run, .done = done, .arg = arg, .loop = loop};
+    *own = (struct work){.run = run, .done = done, .arg = arg, .loop = loop};
     pthread_mutex_lock(&pool.lock);
-    list_append(&pool.queue, &work->link);
+    list_append(&pool.queue, &own->link);
     pool.queue_length++;
     taken = call_thread_locked();
     if (!taken) {
-        list_remove(&work->link);
+        list_remove(&own->link);
         pool.queue_length--;
     }
     pthread_mutex_unlock(&pool.lock);
     if (!taken) {
-        work->message.fn = on_run_here;
-        loop_send(loop, &work->message);
+        own->message.fn = on_run_here;
+        loop_send(loop, &own->message);
     }
 }
 
