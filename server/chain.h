@@ -21,7 +21,7 @@ int chain_create(void);
 /* KEY=VALUE, or a VALUE for the plugin's magic key. */
 int chain_configure(const char *parameter);
 /* NAME.FLAG=N of -D, unless NAME is "server". */
-int chain_set_debug_flag(const char *flag);
+int chain_set_debug_flag(const char *text);
 int chain_ready(void);
 int chain_start(void);
 /* Destroys what was created. */

@@ -44,7 +44,8 @@ void dump_config(void)
 {
     _cleanup_free_ char *program = realpath("/proc/self/exe", NULL);
     char *slash = program ? strrchr(program, '/') : NULL;
-    const char *minor = strchr(ABDKIT_VERSION, '.');
+    char *minor = NULL;
+    long major = strtol(ABDKIT_VERSION, &minor, 10);
     struct utsname system;
 
     line("binary", program);
@@ -61,8 +62,8 @@ void dump_config(void)
     line("selinux", "no");
     line("tls", "no");
     line("version", ABDKIT_VERSION);
-    printf("version_major=%d\n", atoi(ABDKIT_VERSION));
-    printf("version_minor=%d\n", minor ? atoi(minor + 1) : 0);
+    printf("version_major=%ld\n", major);
+    printf("version_minor=%ld\n", *minor ? strtol(minor + 1, NULL, 10) : 0);
 }
 
 static const char *path_of(const struct layer *layer)

@@ -171,7 +171,7 @@ static int find(enum module_kind kind, const char *name, char **ret_path)
     log_write(ABD_ERROR, NULL, "%s %s: %s", module_kind_word(kind),
               text_quote(name, strlen(name), quoted, sizeof quoted),
               strerror(err));
-    return err;
+    return err ? err : ENOENT;
 }
 
 /* Says what a shared object without the right entry is instead. */
@@ -220,11 +220,12 @@ static int enter(enum module_kind kind, struct module *module)
 static int not_loaded(enum module_kind kind, const char *path)
 {
     const char *why = dlerror();
+    size_t length = strlen(path);
 
     if (!why)
         why = "unknown error";
-    if (strncmp(why, path, strlen(path)) == 0 && why[strlen(path)] == ':')
-        why += strlen(path) + 2;
+    if (strncmp(why, path, length) == 0 && strncmp(why + length, ": ", 2) == 0)
+        why += length + 2;
     log_write(ABD_ERROR, NULL, "%s %s: %s%s", module_kind_word(kind), path, why,
               strstr(why, "symbol: nbdkit_")
                   ? " (it is one of nbdkit's; those cannot be loaded yet)"

@@ -66,7 +66,7 @@ static const struct option_row rows[] = {
     {"max-connections", 0, VALUE, option_number, &settings.max_connections, 1,
      1000000},
     {"memory", 0, VALUE, option_size, &settings.memory, 4 * MIB,
-     1024 * 1024 * MIB},
+     UINT64_C(1) << 40},
     {"new-style", 0, ALONE, option_false, &settings.oldstyle, 0, 0},
     {"newstyle", 'n', ALONE, option_false, &settings.oldstyle, 0, 0},
     {"no-sr", 0, ALONE, option_true, &settings.no_structured, 0, 0},

@@ -123,7 +123,7 @@ static int listen_private(const struct identity *identity,
 
 static unsigned port_of(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t length = sizeof address;
 
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)

@@ -74,10 +74,9 @@ static const char *const lines[] = {
     "      --help, --version (-V), --dump-config, --short-options,",
     "      --long-options",
     "",
-    "Other spellings: --export, --export-name (-e), --ip-addr (-i), "
-    "--new-style,",
-    "--no-fork (-f), --old-style, --pid-file (-P), --read-only (-r), --stdin "
-    "(-s)",
+    "Other spellings: --export, --export-name (-e), --ip-addr (-i),",
+    "--new-style (-n), --no-fork (-f), --old-style (-o), --pid-file (-P),",
+    "--read-only (-r), --stdin (-s)",
     "",
     "Not built in: --tls, --tls-certificates, --tls-psk, --tls-verify-peer,",
     "--selinux-label.  See abdkit(1).",
