@@ -16,10 +16,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "server/handshake_reply.h"
 #include "server/handshake_state.h"
@@ -125,6 +127,19 @@ static void reply_export_name(struct handshake *handshake,
         memcpy(to, bytes, length);
 }
 
+static void log_choice(const struct handshake *handshake,
+                       const struct negotiated *negotiated)
+{
+    char name[256];
+
+    if (!log_is_verbose())
+        return;
+    text_quote(handshake->name, strlen(handshake->name), name, sizeof name);
+    log_write(ABD_DEBUG, handshake->connection->address,
+              "export %s: %" PRIu64 " bytes, transmission flags 0x%x", name,
+              negotiated->size, negotiated->transmission_flags);
+}
+
 /* The disk is there, and this is the thread on which it may be asked.  Returns
  * the state to follow. */
 static enum handshake_state answer(struct handshake *handshake)
@@ -156,6 +171,7 @@ static enum handshake_state answer(struct handshake *handshake)
         handshake->admitted = false;
         return HANDSHAKE_HEADER;
     }
+    log_choice(handshake, &negotiated);
     connection->negotiated = negotiated;
     return HANDSHAKE_ENTERING;
 }
