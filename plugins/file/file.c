@@ -36,7 +36,7 @@ void file_note_sync_error(struct file *file, int err)
         abd_log(file->disk->instance, file->disk, ABD_ERROR,
                 "flush %s: %s; written data may be lost, so all flushes fail "
                 "until the disk is opened again",
-                file->config->path, strerror(err));
+                file->config->path, strerrordesc_np(err));
 }
 
 bool file_has_dsync(struct file *file)
@@ -174,7 +174,7 @@ static int file_create(struct abd_instance *instance)
 {
     instance->state = calloc(1, sizeof(struct file_config));
     if (!instance->state) {
-        abd_log(instance, NULL, ABD_ERROR, "%s", strerror(ENOMEM));
+        abd_log(instance, NULL, ABD_ERROR, "%s", strerrordesc_np(ENOMEM));
         return ENOMEM;
     }
     return 0;

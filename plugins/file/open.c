@@ -32,7 +32,7 @@
 static void log_failure(const struct file *file, const char *what, int err)
 {
     abd_log(file->disk->instance, file->disk, ABD_ERROR, "%s %s: %s", what,
-            file->config->path, strerror(err));
+            file->config->path, strerrordesc_np(err));
 }
 
 static void close_fds(struct file *file)
@@ -90,7 +90,7 @@ static int open_fds(struct file *file)
         err = open_for(file, O_RDWR, &file->buffered_fd);
     if (file->writable && is_read_only_error(err)) {
         abd_log(disk->instance, disk, ABD_INFO, "%s can only be read: %s",
-                file->config->path, strerror(err));
+                file->config->path, strerrordesc_np(err));
         file->writable = false;
     }
     if (!file->writable)
@@ -375,7 +375,8 @@ int file_check(const struct abd_instance *instance, const char *path)
 
     if (stat(path, &st)) {
         int err = errno;
-        abd_log(instance, NULL, ABD_ERROR, "%s: %s", path, strerror(err));
+        abd_log(instance, NULL, ABD_ERROR, "%s: %s", path,
+                strerrordesc_np(err));
         return err;
     }
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {

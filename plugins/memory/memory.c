@@ -137,7 +137,7 @@ static void read_copy(struct memory *memory, struct abd_request *request)
     abd_complete(request, 0);
 }
 
-static void release_lent(void *arg)
+static void lent_finish(void *arg)
 {
     struct lent *lent = arg;
 
@@ -145,41 +145,39 @@ static void release_lent(void *arg)
         block_unref(&lent->memory->pool, lent->blocks[i]);
     if (lent->pieces != lent->few_pieces)
         free(lent->pieces);
+    if (lent->blocks != lent->few_blocks)
+        free((void *)lent->blocks);
 }
 
+/* count: of blocks, so of pieces at most.  On failure, too, lent is to be
+ * finished. */
 static int lent_init(struct lent *lent, struct memory *memory, size_t count)
 {
-    lent->memory = memory;
+    *lent = (struct lent){.memory = memory};
     lent->pieces = lent->few_pieces;
     lent->blocks = lent->few_blocks;
     if (count > FEW) {
-        lent->pieces =
-            malloc(count * (sizeof *lent->pieces + sizeof *lent->blocks));
-        if (!lent->pieces)
-            return ENOMEM;
-        lent->blocks = (struct block **)(lent->pieces + count);
+        lent->pieces = calloc(count, sizeof *lent->pieces);
+        lent->blocks = calloc(count, sizeof(struct block *));
     }
-    return 0;
+    return lent->pieces && lent->blocks ? 0 : ENOMEM;
 }
 
 /* data: NULL for a hole.  Neighbours become one piece. */
 static void add_piece(struct lent *lent, const uint8_t *data, uint64_t length)
 {
-    struct abd_piece *last = &lent->pieces[lent->piece_count];
     uint32_t kind = data ? ABD_PIECE_MEMORY : ABD_PIECE_HOLE;
 
     if (lent->piece_count) {
-        last--;
+        struct abd_piece *last = &lent->pieces[lent->piece_count - 1];
         if (last->kind == kind &&
             (!data || (const uint8_t *)last->data + last->length == data)) {
             last->length += length;
             return;
         }
-        last++;
     }
-    *last = (struct abd_piece){
+    lent->pieces[lent->piece_count++] = (struct abd_piece){
         .kind = kind, .fd = -1, .length = length, .data = data};
-    lent->piece_count++;
 }
 
 static void read_lend(struct memory *memory, struct abd_request *request)
@@ -190,6 +188,7 @@ static void read_lend(struct memory *memory, struct abd_request *request)
 
     int err = lent_init(lent, memory, last - (offset >> BLOCK_BITS) + 1);
     if (err) {
+        lent_finish(lent);
         abd_complete(request, err);
         return;
     }
@@ -207,7 +206,7 @@ static void read_lend(struct memory *memory, struct abd_request *request)
         length -= part.length;
     }
     gate_leave(gate);
-    abd_complete_lent(request, lent->pieces, lent->piece_count, release_lent,
+    abd_complete_lent(request, lent->pieces, lent->piece_count, lent_finish,
                       lent);
 }
 
@@ -400,7 +399,7 @@ static int memory_create(struct abd_instance *instance)
     struct memory *memory =
         aligned_alloc(_Alignof(struct memory), sizeof *memory);
     if (!memory) {
-        abd_log(instance, NULL, ABD_ERROR, "%s", strerror(ENOMEM));
+        abd_log(instance, NULL, ABD_ERROR, "%s", strerrordesc_np(ENOMEM));
         return ENOMEM;
     }
 
@@ -441,7 +440,7 @@ static int memory_ready(struct abd_instance *instance)
         (memory->size >> BLOCK_BITS) + ((memory->size & (BLOCK_SIZE - 1)) != 0);
     int err = tree_init(&memory->tree, &memory->pool, count);
     if (err)
-        abd_log(instance, NULL, ABD_ERROR, "%s", strerror(err));
+        abd_log(instance, NULL, ABD_ERROR, "%s", strerrordesc_np(err));
     return err;
 }
 

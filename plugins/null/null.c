@@ -84,7 +84,7 @@ static int null_create(struct abd_instance *instance)
 {
     instance->state = calloc(1, sizeof(struct null));
     if (!instance->state) {
-        abd_log(instance, NULL, ABD_ERROR, "%s", strerror(ENOMEM));
+        abd_log(instance, NULL, ABD_ERROR, "%s", strerrordesc_np(ENOMEM));
         return ENOMEM;
     }
     return 0;

@@ -79,7 +79,7 @@ static int pattern_create(struct abd_instance *instance)
 {
     instance->state = calloc(1, sizeof(struct pattern));
     if (!instance->state) {
-        abd_log(instance, NULL, ABD_ERROR, "%s", strerror(ENOMEM));
+        abd_log(instance, NULL, ABD_ERROR, "%s", strerrordesc_np(ENOMEM));
         return ENOMEM;
     }
     return 0;

@@ -29,6 +29,8 @@
 /* The n-th call from now on fails, and all behind it; 0: none does. */
 static atomic_uint fail_mmap, fail_calloc;
 
+/* The linker makes these names. */
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
 void *__real_mmap64(void *, size_t, int, int, int, off_t);
 void *__wrap_mmap64(void *, size_t, int, int, int, off_t);
 void *__real_calloc(size_t, size_t);
@@ -44,7 +46,7 @@ static bool fails(atomic_uint *count)
 }
 
 void *__wrap_mmap64(void *at, size_t length, int prot, int flags, int fd,
-                  off_t offset)
+                    off_t offset)
 {
     if (fails(&fail_mmap))
         return MAP_FAILED;
@@ -55,6 +57,8 @@ void *__wrap_calloc(size_t n, size_t size)
 {
     return fails(&fail_calloc) ? NULL : __real_calloc(n, size);
 }
+
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -378,7 +382,7 @@ static void contents_survive_without_clients(void **state)
     close_memory(&host);
 }
 
-static void write_without_memory_is_no_space(void **state)
+static void without_memory_requests_fail_cleanly(void **state)
 {
     struct plugin_double host;
     uint8_t data[4] = "abc";
@@ -395,6 +399,12 @@ static void write_without_memory_is_no_space(void **state)
         assert_int_equal(
             run(&host, ABD_OP_WRITE, 0, (uint64_t)i << 56, sizeof data, data),
             ENOSPC);
+        fail_calloc = 0;
+    }
+    for (unsigned i = 1; i < 3; i++) {
+        fail_calloc = i;
+        assert_int_equal(run(&host, ABD_OP_READ, 0, 0, 5 * BLOCK, NULL),
+                         ENOMEM);
         fail_calloc = 0;
     }
     expect_bytes(&host, 5, sizeof data, zeroes);
@@ -575,7 +585,7 @@ int main(void)
         cmocka_unit_test(trimmed_block_stays_as_long_as_it_is_lent),
         cmocka_unit_test(overwritten_block_is_old_or_new_where_it_is_lent),
         cmocka_unit_test(contents_survive_without_clients),
-        cmocka_unit_test(write_without_memory_is_no_space),
+        cmocka_unit_test(without_memory_requests_fail_cleanly),
         cmocka_unit_test(loops_use_it_at_the_same_time),
     };
 
