@@ -43,9 +43,10 @@ void mailbox_finish(struct mailbox *mailbox)
 
 void mailbox_push(struct mailbox *mailbox, struct loop_message *message)
 {
-    struct loop_message *top =
-        atomic_load_explicit(&mailbox->stack, memory_order_relaxed);
+    struct loop_message *top;
 
+    pause_at(MAILBOX_PUSHING);
+    top = atomic_load_explicit(&mailbox->stack, memory_order_relaxed);
     do
         message->next = top;
     while (!atomic_compare_exchange_weak_explicit(&mailbox->stack, &top,
@@ -84,23 +85,16 @@ void mailbox_withdraw(struct mailbox *mailbox)
     atomic_store_explicit(&mailbox->announced, false, memory_order_relaxed);
 }
 
-void mailbox_take(struct mailbox *mailbox)
+/* The stack has the newest on top; it is the last to be called. */
+static void append_reversed(struct mailbox *mailbox, struct loop_message *taken)
 {
-    struct loop_message *taken;
+    struct loop_message **last_next = &taken->next;
     struct loop_message *reversed = NULL;
-    struct loop_message **last_next = NULL;
 
-    if (!atomic_load_explicit(&mailbox->stack, memory_order_seq_cst))
-        return;
-    taken =
-        atomic_exchange_explicit(&mailbox->stack, NULL, memory_order_seq_cst);
-    /* The stack has the newest on top; it is the last to be called. */
     while (taken) {
         struct loop_message *next = taken->next;
 
         taken->next = reversed;
-        if (!reversed)
-            last_next = &taken->next;
         reversed = taken;
         taken = next;
     }
@@ -108,17 +102,23 @@ void mailbox_take(struct mailbox *mailbox)
     mailbox->last_next = last_next;
 }
 
+void mailbox_take(struct mailbox *mailbox)
+{
+    if (atomic_load_explicit(&mailbox->stack, memory_order_seq_cst))
+        append_reversed(mailbox,
+                        atomic_exchange_explicit(&mailbox->stack, NULL,
+                                                 memory_order_seq_cst));
+    pause_at(MAILBOX_TAKEN);
+}
+
 bool mailbox_prepare_sleep(struct mailbox *mailbox)
 {
-    bool empty;
-
     mailbox_announce(mailbox);
     mailbox_take(mailbox);
-    empty = !mailbox->first;
-    pause_at(MAILBOX_TAKEN);
-    if (!empty)
-        mailbox_withdraw(mailbox);
-    return empty;
+    if (!mailbox->first)
+        return true;
+    mailbox_withdraw(mailbox);
+    return false;
 }
 
 void mailbox_read_event(struct mailbox *mailbox)

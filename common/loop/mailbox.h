@@ -68,10 +68,11 @@ void mailbox_append(struct mailbox *mailbox, struct loop_message *message);
 /* For tests: called between the steps of both sides if it is not NULL.  Set
  * while nothing runs. */
 enum mailbox_step {
+    MAILBOX_PUSHING,   /* sender, before it pushes */
     MAILBOX_PUSHED,    /* sender, before it rings */
     MAILBOX_RANG,      /* sender, before it writes the eventfd */
     MAILBOX_ANNOUNCED, /* loop, before it takes */
-    MAILBOX_TAKEN,     /* loop, before it sleeps or withdraws */
+    MAILBOX_TAKEN,     /* loop, after it has looked at the stack */
 };
 extern void (*mailbox_test_pause)(enum mailbox_step step);
 

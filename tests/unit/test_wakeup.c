@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "loop/mailbox.h"
+#include "loop/self.h"
 
 #define SENDERS 4
 
@@ -341,6 +342,38 @@ static void a_pause_in_the_loop_shows_a_wrong_sender_at_once(void **state)
     assert_true(wrong > 0);
 }
 
+/* The same the other way round: the loop goes to sleep between the steps of
+ * loop_send(). */
+static enum mailbox_step sleep_at;
+static bool sleeping;
+
+static void sleep_between(enum mailbox_step at)
+{
+    mailbox_test_pause = NULL;
+    if (at == sleep_at)
+        sleeping = mailbox_prepare_sleep(&abd_loop_at(0)->mailbox);
+    mailbox_test_pause = sleep_between;
+}
+
+static void sending_wakes_a_loop_that_falls_asleep_meanwhile(void **state)
+{
+    (void)state;
+    for (sleep_at = MAILBOX_PUSHING; sleep_at <= MAILBOX_RANG; sleep_at++) {
+        struct loop_message message = {NULL, NULL};
+        const struct mailbox *mailbox;
+
+        assert_int_equal(loops_create(1), 0);
+        mailbox = &abd_loop_at(0)->mailbox;
+        sleeping = false;
+        mailbox_test_pause = sleep_between;
+        loop_send(abd_loop_at(0), &message);
+        mailbox_test_pause = NULL;
+        assert_int_equal(sleeping, sleep_at == MAILBOX_PUSHING);
+        assert_true(!sleeping || would_wake(mailbox));
+        loops_destroy();
+    }
+}
+
 static void messages_are_taken_oldest_first(void **state)
 {
     struct mailbox mailbox;
@@ -371,6 +404,7 @@ int main(void)
         cmocka_unit_test(no_order_of_the_steps_loses_one),
         cmocka_unit_test(a_wrong_order_would_be_noticed),
         cmocka_unit_test(a_pause_in_the_loop_shows_a_wrong_sender_at_once),
+        cmocka_unit_test(sending_wakes_a_loop_that_falls_asleep_meanwhile),
         cmocka_unit_test(one_sender_that_waits_for_each),
         cmocka_unit_test(four_senders_that_wait_for_each),
         cmocka_unit_test(four_senders_that_do_not_wait),
