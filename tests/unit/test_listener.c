@@ -356,11 +356,16 @@ static void who_is_served_is_never_dropped(void **state)
 
 static void lack_of_descriptors_is_waited_out(void **state)
 {
+    const char *preload = getenv("LD_PRELOAD");
     struct rlimit limit, low;
+    struct connection *connection;
     int fds[2], next;
-    struct connection *connection = come(&fds[0]);
 
     (void)state;
+    /* Valgrind's accept() takes the client and closes it. */
+    if (preload && strstr(preload, "vgpreload"))
+        skip();
+    connection = come(&fds[0]);
     ask(connection, on_serve);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     fds[1] = socket(AF_UNIX, SOCK_STREAM, 0);
