@@ -23,6 +23,18 @@
 
 #define EXPORT_NAME_MAX 4096
 
+/* Texts that were made while parsing, so that they can be freed when the next
+ * command line is parsed (by tests; a program has one). */
+static struct strings made;
+
+void option_values_forget(void)
+{
+    for (unsigned i = 0; i < made.n; i++)
+        free((void *)made.at[i]);
+    free(made.at);
+    made = (struct strings){.n = 0};
+}
+
 static int refuse(const struct option_row *row, const char *value,
                   const char *why)
 {
@@ -52,6 +64,22 @@ int strings_append(struct strings *strings, const char *text)
     return 0;
 }
 
+/* The absolute path of a text, which lives on. */
+static int make_path(const char *text, const char **ret)
+{
+    char *path;
+    int err = abd_absolute_path(NULL, text, &path);
+
+    if (err)
+        return err;
+    err = strings_append(&made, path);
+    if (err)
+        free(path);
+    else
+        *ret = path;
+    return err;
+}
+
 int option_true(const struct option_row *row, const char *value)
 {
     (void)value;
@@ -76,15 +104,9 @@ int option_text(const struct option_row *row, const char *value)
 
 int option_path(const struct option_row *row, const char *value)
 {
-    char *path;
-    int err;
-
     if (!value[0])
         return refuse(row, value, "it is empty");
-    err = abd_absolute_path(NULL, value, &path);
-    if (!err)
-        *(const char **)row->target = path;
-    return err;
+    return make_path(value, row->target);
 }
 
 int option_unix(const struct option_row *row, const char *value)
@@ -107,12 +129,12 @@ int option_folders(const struct option_row *row, const char *value)
     while (*value) {
         size_t length = strcspn(value, ":");
         _cleanup_free_ char *folder = strndup(value, length);
-        char *path;
+        const char *path;
         int err;
 
         if (!folder)
             return no_memory();
-        err = length ? abd_absolute_path(NULL, folder, &path) : 0;
+        err = length ? make_path(folder, &path) : 0;
         if (!err && length)
             err = strings_append(row->target, path);
         if (err)

@@ -44,6 +44,9 @@ int option_verbose(const struct option_row *row, const char *value);
 int option_tls(const struct option_row *row, const char *value);
 int option_not_built_in(const struct option_row *row, const char *value);
 
+/* Frees what the values of the last command line are made of. */
+void option_values_forget(void);
+
 /* The text is borrowed.  0 or ENOMEM, after a message. */
 int strings_append(struct strings *strings, const char *text);
 

@@ -134,6 +134,13 @@ static unsigned default_loops(void)
 
 static void set_defaults(void)
 {
+    struct strings *const lists[] = {&parsed.filters, &parsed.parameters,
+                                     &parsed.debug_flags, &parsed.plugin_path,
+                                     &parsed.filter_path};
+
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        free(lists[i]->at);
+    option_values_forget();
     parsed = (struct options){.family = AF_UNSPEC};
     settings = (struct settings){
         .loops = default_loops(),

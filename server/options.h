@@ -59,7 +59,8 @@ struct options {
 /* The port when none is given: the one registered for NBD. */
 #define OPTIONS_DEFAULT_PORT "10809"
 
-/* Fills in options and settings.  0 or an errno value, after a message. */
+/* Fills in options and settings; what they point to stays until the next call.
+ * 0 or an errno value, after a message. */
 int options_parse(int argc, char **argv, struct options *options);
 
 /* Prints the names of all options, one a line (--long-options and
