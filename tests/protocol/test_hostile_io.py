@@ -96,7 +96,6 @@ class Trims(unittest.TestCase):
             if not server.sanitized():
                 self.assertLess(server.peak_rss(), before + 100 * MIB)
             good.disconnect()
-            server.stop(timeout=30)
 
     def test_many_to_a_quick_disk(self):
         with Server("memory", "1G") as server, server.client() as client:

@@ -130,7 +130,7 @@ class Files(InDirectory):
                        "memory", "1M")
             self.assertEqual(done.returncode, 1)
             self.assertIn(server.path, done.stderr)
-            self.assertIn("in use", done.stderr)
+            self.assertRegex(done.stderr, "in use|exists")
             self.assertFalse(os.path.exists(self.path("pid")))
             server.check_good()
 

@@ -5,13 +5,16 @@
 wait, SIGHUP and SIGPIPE are nothing."""
 
 import os
+import shutil
 import signal
 import struct
+import subprocess
+import time
 import unittest
 
 from constants import *
 from nbdproto import Closed, info_data
-from server import Server, connect_unix, wait_until
+from server import Server, connect_unix, temporary_directory, wait_until
 from test_transmission import STYLES
 
 
@@ -133,20 +136,47 @@ class Drain(unittest.TestCase):
 
 
 class Timeout(unittest.TestCase):
+    def keeper(self, directory):
+        """Builds the plugin that keeps every READ and ignores cancel()."""
+        here = os.path.dirname(os.path.abspath(__file__))
+        compiler = shutil.which(os.environ.get("CC", "cc"))
+        if not compiler:
+            self.skipTest("no C compiler")
+        path = os.path.join(directory, "abdkit-keeper-plugin.so")
+        subprocess.run([
+            compiler, "-shared", "-fPIC", "-std=gnu11", "-o", path,
+            "-I", os.path.join(here, "..", "..", "include"),
+            os.path.join(here, "keeper_plugin.c")], check=True)
+        return path
+
     def test_requests_that_stay_are_named_and_it_exits_with_1(self):
-        """A disk that keeps a request beyond the drain's time and cannot be
-        cancelled, or is cancelled and ends it: both are an end within
-        --drain-timeout and two seconds."""
+        with temporary_directory() as directory:
+            self.check_keeper(self.keeper(directory))
+
+    def check_keeper(self, plugin):
+        for number in (1, 3):
+            with Server(plugin, options=["--drain-timeout=1"]) as server, \
+                    server.client() as client:
+                for _ in range(number):
+                    client.submit(CMD_READ, 0, 512)
+                client.submit(CMD_FLUSH)
+                client.receive()
+                server.signal(signal.SIGTERM)
+                self.assertEqual(server.wait(10), 1)
+                self.assertRegex(server.stderr(),
+                                 r"keeper.*\b%d request" % number)
+
+    def test_a_disk_that_can_cancel_ends_in_time(self):
         with Server("memory", "1M", "rdelay=3600", options=[
                 "--filter=delay", "--drain-timeout=1"]) as server, \
                 server.client() as client:
             client.submit(CMD_READ, 0, 512)
             client.submit(CMD_FLUSH)
             client.receive()
+            start = time.monotonic()
             server.signal(signal.SIGTERM)
-            self.assertEqual(server.wait(10), 1)
-            server.check_stderr()
-            self.assertRegex(server.stderr(), r"(?s)\b1 request")
+            self.assertEqual(server.wait(10), 0)
+            self.assertLess(time.monotonic() - start, 5)
 
     def test_second_signal_does_not_wait(self):
         for number in (signal.SIGTERM, signal.SIGINT):
