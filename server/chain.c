@@ -36,6 +36,7 @@ static int load(enum module_kind kind, const char *name)
     err = module_load(kind, name, &module);
     if (err)
         return err;
+    free(module.path);
     layer = calloc(1, sizeof *layer);
     if (!layer) {
         log_write(ABD_ERROR, NULL, "%s: %s", name, strerror(ENOMEM));

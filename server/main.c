@@ -393,9 +393,11 @@ static int act(struct program *program)
 
 int main(int argc, char **argv)
 {
-    struct program program = {.captive = {.pidfd = -1}, .parent = getppid()};
+    /* Static, since it lasts as long as the process, main() or not. */
+    static struct program program = {.captive = {.pidfd = -1}};
     int err = background_fill_stdio();
 
+    program.parent = getppid();
     log_open(LOG_TO_STDERR, "abdkit");
     if (!err)
         err = host_remember_directory();

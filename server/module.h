@@ -16,12 +16,12 @@
 
 enum module_kind { MODULE_PLUGIN, MODULE_FILTER };
 
-/* A shared object that passed all checks.  Nothing of it is ever freed or
- * unloaded: a thread may still be returning from its last completion. */
+/* A shared object that passed all checks.  It is never unloaded: a thread may
+ * still be returning from its last completion. */
 struct module {
     void *handle;
-    char *path; /* absolute; owned */
-    /* Copies, owned: what the object was built without is zero. */
+    char *path; /* absolute; the caller's to free */
+    /* Copies, to be kept: what the object was built without is zero. */
     struct abd_plugin *plugin;
     struct abd_filter *filter; /* NULL: a plugin */
 };
