@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -53,10 +54,23 @@ struct program {
     pid_t parent;              /* who it was at the start */
     int signal_fd;             /* SIGTERM, SIGINT, SIGQUIT */
     int single_in, single_out; /* -s */
+    int status_fd;             /* --status; -1: none */
     const char *uri;           /* NULL: none */
 };
 
 /* Signals. */
+
+/* For the handler, set before it is installed. */
+static pthread_t main_thread;
+
+static void set_handlers(void (*handler)(int number))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGQUIT, &action, NULL);
+}
 
 static void fill_ending_signals(sigset_t *set)
 {
@@ -66,13 +80,21 @@ static void fill_ending_signals(sigset_t *set)
     sigaddset(set, SIGQUIT);
 }
 
-/* Before any thread, so that none can get them but by signal_fd. */
+/* A plugin may have started a thread that does not block it. */
+static void pass_to_main(int number)
+{
+    pthread_kill(main_thread, number);
+}
+
+/* Before there are threads, so that they block what ends the server, and only
+ * signal_fd tells of it.  Until now (a plugin may ask for a password) such a
+ * signal has ended the process at once. */
 static int take_signals(struct program *program)
 {
     sigset_t ending;
 
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
+    main_thread = pthread_self();
+    set_handlers(pass_to_main);
     fill_ending_signals(&ending);
     if (sigprocmask(SIG_BLOCK, &ending, NULL) < 0)
         return errno;
@@ -90,12 +112,9 @@ static void end_at_once(int number)
 /* The rest is plugins' destroy(): from now on a signal ends it. */
 static void release_signals(void)
 {
-    struct sigaction action = {.sa_handler = end_at_once};
     sigset_t ending;
 
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGQUIT, &action, NULL);
+    set_handlers(end_at_once);
     fill_ending_signals(&ending);
     sigprocmask(SIG_UNBLOCK, &ending, NULL);
 }
@@ -142,9 +161,14 @@ static int prepare(struct program *program)
     if (!err && options->swap)
         err = privileges_lock_memory();
     if (!err)
+        err = take_signals(program);
+    if (!err)
         err = chain_ready();
     if (!err)
         err = open_files_raise();
+    if (!err && settings.status_path)
+        err = sockets_listen_unix(settings.status_path, &program->identity,
+                                  &program->status_fd);
     if (!err && !options->single)
         err = sockets_open(options, &program->identity, &program->sockets);
     if (!err && (options->user || options->group))
@@ -222,7 +246,7 @@ static int open_doors(struct program *program)
     int err = chain_start();
 
     if (!err)
-        err = status_start();
+        err = status_start(program->status_fd);
     if (!err)
         err = listen_for_clients(program);
     if (!err && program->sockets.n && !options->activated)
@@ -320,8 +344,8 @@ static int serve(struct program *program)
 {
     int err = program->options.foreground ? 0 : background_enter();
 
-    if (!err)
-        err = take_signals(program);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
     if (!err && program->options.single)
         err = background_take_stdio(&program->single_in, &program->single_out);
     if (!err)
@@ -394,7 +418,7 @@ static int act(struct program *program)
 int main(int argc, char **argv)
 {
     /* Static, since it lasts as long as the process, main() or not. */
-    static struct program program = {.captive = {.pidfd = -1}};
+    static struct program program = {.captive = {.pidfd = -1}, .status_fd = -1};
     int err = background_fill_stdio();
 
     program.parent = getppid();

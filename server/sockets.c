@@ -57,8 +57,8 @@ static int give_to(const char *path, const struct identity *identity)
     return 0;
 }
 
-static int listen_unix(const char *path, const struct identity *identity,
-                       struct sockets *sockets)
+int sockets_listen_unix(const char *path, const struct identity *identity,
+                        int *ret)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -89,8 +89,19 @@ static int listen_unix(const char *path, const struct identity *identity,
         return err;
     if (listen(fd, SOMAXCONN) < 0)
         return fail("unix socket", path, errno);
+    *ret = take_fd(&fd);
+    return 0;
+}
+
+static int listen_unix(const char *path, const struct identity *identity,
+                       struct sockets *sockets)
+{
+    int fd, err = sockets_listen_unix(path, identity, &fd);
+
+    if (err)
+        return err;
     sockets->unix_path = path;
-    return add(sockets, take_fd(&fd));
+    return add(sockets, fd);
 }
 
 /* -U -: in a folder that only the user can enter. */

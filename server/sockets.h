@@ -22,4 +22,9 @@ struct sockets {
 int sockets_open(const struct options *options, const struct identity *identity,
                  struct sockets *ret);
 
+/* One unix socket, bound and listening, at an absolute path (borrowed for
+ * ever). The same holds for it. */
+int sockets_listen_unix(const char *path, const struct identity *identity,
+                        int *ret);
+
 #endif

@@ -6,14 +6,16 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "server/settings.h"
 
-int status_start(void)
+int status_start(int fd)
 {
-    if (!settings.status_path)
+    if (fd < 0)
         return 0;
+    close(fd);
     log_write(ABD_ERROR, NULL, "--status %s: it is not built into this abdkit",
               settings.status_path);
     return ENOTSUP;

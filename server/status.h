@@ -6,11 +6,11 @@
 #ifndef ABD_SERVER_STATUS_H
 #define ABD_SERVER_STATUS_H
 
-/* Creates the socket of --status (settings.status_path; NULL: does nothing) and
- * what serves it.  Main thread, after server_create() and before clients can
- * connect; the file is left to leftovers.h.  0 or an errno value, after a
- * message. */
-int status_start(void);
+/* Starts to answer on a listening socket, which it takes over (-1: --status was
+ * not given; does nothing).  Main thread, once the loops run, before clients
+ * are accepted.  The file is removed by leftovers.h.  0 or an errno value,
+ * after a message. */
+int status_start(int fd);
 /* Ends it: afterwards nothing of the server is looked at.  Main thread, after
  * the drain.  Without status_start() it does nothing. */
 void status_stop(void);
