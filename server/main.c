@@ -237,6 +237,16 @@ static enum log_destination choose_log(const struct options *options)
     return destination;
 }
 
+static int serve_single(struct program *program)
+{
+    int err = server_serve(program->single_in, program->single_out);
+
+    if (err)
+        log_write(ABD_ERROR, NULL, "serving stdin and stdout: %s",
+                  strerror(err));
+    return err;
+}
+
 /* The loops run: whatever can fail comes before the first client is accepted.
  * The sockets are listening, so that clients may already connect. */
 static int open_doors(struct program *program)
@@ -261,9 +271,12 @@ static int open_doors(struct program *program)
         return err;
     log = choose_log(options);
     if (options->single)
-        return server_serve(program->single_in, program->single_out);
+        return serve_single(program);
     listeners_start();
-    return background_release(log == LOG_TO_STDERR) ? 0 : ECANCELED;
+    if (background_release(log == LOG_TO_STDERR))
+        return 0;
+    log_write(ABD_ERROR, NULL, "whoever started the server has been ended");
+    return ECANCELED;
 }
 
 /* The end. */
