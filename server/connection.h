@@ -71,10 +71,12 @@ struct connection {
         unsigned start, end; /* what of it is left */
         uint8_t head[32];    /* a header that came in two parts */
         unsigned head_n;
-        struct command command; /* the one that is under way */
-        bool stopped;           /* nothing more is to be received */
-        struct list ready_link; /* worker->ready */
-        struct list room_link;  /* lane->connections */
+        struct command command;   /* the one that is under way */
+        bool stopped;             /* nothing more is to be received */
+        unsigned requests_wanted; /* RECEIVE_WAITS_REQUEST: so many */
+        bool fed;                 /* they are there now */
+        struct list ready_link;   /* worker->ready */
+        struct list room_link;    /* lane->connections */
         struct memory_waiter memory_waiter;
         enum {
             RECEIVE_READY,
@@ -97,6 +99,7 @@ struct connection {
 
     unsigned jobs;        /* commands not answered yet */
     uint64_t held;        /* bytes of the arena that they hold */
+    unsigned requests_held;
     struct list parts;    /* struct part, in flight */
     bool disconnecting;   /* NBD_CMD_DISC seen: end when all is answered */
     bool broken;          /* nothing more can be sent */

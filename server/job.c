@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Commands and their parts.  See job.h.
- *
- * A command asks for all that its next part needs in one step (command_take):
- * requests, room in the disk, memory.  Nobody holds one of them while waiting
- * for another, so nobody can wait for ever. */
+/* Jobs: how their parts are submitted, end, and are answered.  See job.h. */
 #include "server/job.h"
 
 #include "server/border.h"
@@ -14,6 +10,7 @@
 #include "server/layer.h"
 #include "server/reply.h"
 #include "server/request.h"
+#include "server/settings.h"
 #include "server/transmission.h"
 #include "server/worker.h"
 
@@ -29,16 +26,6 @@ static bool is_chunked(const struct job *job)
     return job->type == NBD_CMD_READ && !job->whole;
 }
 
-/* Must the whole of it be there before the first byte is sent? */
-static bool wants_whole(const struct connection *connection)
-{
-    const struct command *command = &connection->receive.command;
-
-    return command->header.type == NBD_CMD_READ &&
-           (connection->negotiated.style == NBD_SIMPLE ||
-            command->header.flags & NBD_CMD_FLAG_DF);
-}
-
 /* --- the end of a part --- */
 
 static void give_buffer(struct request *part)
@@ -51,6 +38,9 @@ static void give_buffer(struct request *part)
                 part->part.buffer_size);
     connection->held -= memory_cost(part->part.buffer_size);
     part->part.buffer = NULL;
+    if (connection->receive.waits == RECEIVE_WAITS_REPLIES &&
+        !connection->receive.stopped)
+        transmission_resume(connection);
 }
 
 static void part_free(struct request *part)
@@ -58,6 +48,7 @@ static void part_free(struct request *part)
     struct worker *worker = part->worker;
 
     give_buffer(part);
+    part->part.job->connection->requests_held--;
     request_put(part);
     if (chain.children)
         request_unreserve(worker, chain.children);
@@ -196,7 +187,7 @@ static void chunk_ended(struct job *job, struct request *part, int error)
         part_free(part);
 }
 
-static void part_ended(struct request *part, int error)
+void part_ended(struct request *part, int error)
 {
     struct job *job = part->part.job;
 
@@ -217,274 +208,6 @@ static void part_ended(struct request *part, int error)
         give_buffer(part);
     if (job->issued && job->parts == 0)
         job_answer(job);
-}
-
-/* --- taking what the next part needs --- */
-
-static enum abd_op op_of(uint16_t type)
-{
-    switch (type) {
-    case NBD_CMD_READ:
-        return ABD_OP_READ;
-    case NBD_CMD_WRITE:
-        return ABD_OP_WRITE;
-    case NBD_CMD_FLUSH:
-        return ABD_OP_FLUSH;
-    case NBD_CMD_TRIM:
-        return ABD_OP_TRIM;
-    case NBD_CMD_CACHE:
-        return ABD_OP_CACHE;
-    case NBD_CMD_WRITE_ZEROES:
-        return ABD_OP_ZERO;
-    default:
-        return ABD_OP_EXTENTS;
-    }
-}
-
-static uint32_t flags_of(uint16_t type, uint16_t flags)
-{
-    uint32_t result = 0;
-
-    if (flags & NBD_CMD_FLAG_FUA)
-        result |= ABD_REQ_FUA;
-    if (type == NBD_CMD_WRITE_ZEROES && !(flags & NBD_CMD_FLAG_NO_HOLE))
-        result |= ABD_REQ_MAY_TRIM;
-    if (flags & NBD_CMD_FLAG_FAST_ZERO)
-        result |= ABD_REQ_FAST;
-    if (flags & NBD_CMD_FLAG_REQ_ONE)
-        result |= ABD_REQ_ONE;
-    return result;
-}
-
-static void job_init(struct job *job, struct request *head,
-                     struct connection *connection)
-{
-    const struct command *command = &connection->receive.command;
-
-    *job = (struct job){
-        .connection = connection,
-        .head = head,
-        .cookie = command->header.cookie,
-        .offset = command->header.offset,
-        .length = command->length,
-        .type = command->header.type,
-        .flags = command->header.flags,
-        .whole = wants_whole(connection),
-        .started_ns = abd_loop_now_ns(),
-        .error_at = ABD_NO_OFFSET,
-    };
-    list_init(&job->all);
-    connection->jobs++;
-}
-
-/* A part for the next length bytes of the command. */
-static struct request *make_part(struct connection *connection, uint64_t length,
-                                 void *buffer, uint64_t buffer_size)
-{
-    struct command *command = &connection->receive.command;
-    struct request *part = request_take(connection->worker, part_ended);
-
-    if (!command->job) {
-        command->job = &part->part.own;
-        job_init(command->job, part, connection);
-    }
-    part->part.job = command->job;
-    part->part.link = (struct list){NULL, NULL};
-    part->part.reply_link = (struct list){NULL, NULL};
-    part->part.offset = command->issued;
-    part->part.length = length;
-    part->part.buffer = buffer;
-    part->part.buffer_size = buffer_size;
-    part->part.reply_length = UINT64_MAX;
-    part->part.file_failed_at = UINT64_MAX;
-    part->part.final = part->part.failed = false;
-    if (buffer)
-        connection->held += memory_cost(buffer_size);
-    part->pub.client = &connection->client;
-    part->pub.op = op_of(command->header.type);
-    part->pub.flags = flags_of(command->header.type, command->header.flags);
-    part->pub.offset = command->header.offset + command->issued;
-    part->pub.length = length;
-    part->pub.data = buffer;
-    if (part->pub.op == ABD_OP_EXTENTS && buffer) {
-        part->pub.data = NULL;
-        part->extents = buffer;
-        part->extents_max = LIMIT_EXTENTS;
-    }
-    return part;
-}
-
-/* What a part of this length needs of the arena; 0: nothing. */
-static uint64_t buffer_for(const struct connection *connection, uint64_t length)
-{
-    const struct command *command = &connection->receive.command;
-    const struct disk *disk = connection->disk;
-
-    switch (command->header.type) {
-    case NBD_CMD_READ:
-        if (disk->pub.flags & ABD_DISK_LENDS && length >= disk->pub.lend_min &&
-            length <= disk->lend_max)
-            return 0;
-        return length;
-    case NBD_CMD_WRITE:
-        if (disk->pub.flags & ABD_DISK_INLINE && !disk->pub.data_alignment &&
-            command->at_hand >= length)
-            return 0;
-        return length;
-    case NBD_CMD_BLOCK_STATUS:
-        if (command->header.flags & NBD_CMD_FLAG_REQ_ONE)
-            return 0;
-        return LIMIT_EXTENTS * sizeof(struct abd_extent);
-    default:
-        return 0;
-    }
-}
-
-static enum memory_use use_of(const struct command *command)
-{
-    return command->header.type == NBD_CMD_WRITE ? MEMORY_WRITE : MEMORY_READ;
-}
-
-enum missing { MISSING_NOTHING, MISSING_REQUEST, MISSING_ROOM, MISSING_MEMORY };
-
-static enum missing take_one(struct connection *connection)
-{
-    struct command *command = &connection->receive.command;
-    uint64_t left = command->length - command->issued;
-    uint64_t length = left;
-    uint64_t size = 0;
-    void *buffer = NULL;
-
-    if (command->header.type == NBD_CMD_READ ||
-        command->header.type == NBD_CMD_WRITE)
-        length = left < connection->disk->transfer ? left
-                                                   : connection->disk->transfer;
-    if (!request_reserve(connection->worker, 1 + chain.children))
-        return MISSING_REQUEST;
-    if (!command->error && !lane_has_room(connection->lane)) {
-        request_unreserve(connection->worker, 1 + chain.children);
-        return MISSING_ROOM;
-    }
-    if (!command->error)
-        size = buffer_for(connection, length);
-    if (size && !memory_take(connection->worker->memory, use_of(command), &size,
-                             1, &buffer)) {
-        request_unreserve(connection->worker, 1 + chain.children);
-        return MISSING_MEMORY;
-    }
-    command->part = make_part(connection, length, buffer, size);
-    command->received = 0;
-    return MISSING_NOTHING;
-}
-
-/* A READ that must be whole and is longer than the disk takes at once: all its
- * parts together. */
-static enum missing take_whole(struct connection *connection, unsigned n)
-{
-    struct command *command = &connection->receive.command;
-    uint64_t transfer = connection->disk->transfer;
-    uint64_t sizes[LIMIT_PAYLOAD_PIECES];
-    void *buffers[LIMIT_PAYLOAD_PIECES];
-    unsigned requests = n * (1 + chain.children);
-    unsigned wanted = 0;
-
-    if (!request_reserve(connection->worker, requests))
-        return MISSING_REQUEST;
-    if (!lane_has_room(connection->lane)) {
-        request_unreserve(connection->worker, requests);
-        return MISSING_ROOM;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t left = command->length - i * transfer;
-        uint64_t size =
-            buffer_for(connection, left < transfer ? left : transfer);
-
-        if (size)
-            sizes[wanted++] = size;
-    }
-    if (wanted && !memory_take(connection->worker->memory, MEMORY_READ, sizes,
-                               wanted, buffers)) {
-        request_unreserve(connection->worker, requests);
-        return MISSING_MEMORY;
-    }
-    wanted = 0;
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t left = command->length - command->issued;
-        uint64_t length = left < transfer ? left : transfer;
-        uint64_t size = buffer_for(connection, length);
-        void *buffer = size ? buffers[wanted++] : NULL;
-        struct request *part = make_part(connection, length, buffer, size);
-
-        list_append(&command->job->all, &part->part.link);
-        command->issued += length;
-    }
-    command->part = command->job->head;
-    return MISSING_NOTHING;
-}
-
-static enum missing take(struct connection *connection)
-{
-    const struct command *command = &connection->receive.command;
-    uint64_t transfer = connection->disk->transfer;
-
-    if (!command->error && wants_whole(connection) &&
-        command->length > transfer)
-        return take_whole(connection,
-                          (unsigned)((command->length - 1) / transfer + 1));
-    return take_one(connection);
-}
-
-/* Queues the connection where it will hear of what it misses. */
-static void wait_for(struct connection *connection, enum missing missing)
-{
-    if (missing == MISSING_REQUEST) {
-        connection->receive.waits = RECEIVE_WAITS_REQUEST;
-        list_append(&connection->worker->starved,
-                    &connection->receive.room_link);
-    } else if (missing == MISSING_ROOM) {
-        connection->receive.waits = RECEIVE_WAITS_ROOM;
-        list_append(&connection->lane->connections,
-                    &connection->receive.room_link);
-    } else {
-        connection->receive.waits = RECEIVE_WAITS_MEMORY;
-        memory_wait(connection->worker->memory,
-                    &connection->receive.memory_waiter);
-    }
-}
-
-/* The memory's queue has come to this connection. */
-static bool on_memory(struct memory_waiter *waiter)
-{
-    struct connection *connection =
-        container_of(waiter, struct connection, receive.memory_waiter);
-    enum missing missing;
-
-    /* What was received may lie elsewhere by now. */
-    connection->receive.command.at_hand = 0;
-    missing = take(connection);
-    if (missing == MISSING_MEMORY)
-        return false;
-    if (missing == MISSING_NOTHING)
-        transmission_resume(connection);
-    else
-        wait_for(connection, missing);
-    return true;
-}
-
-bool command_take(struct connection *connection)
-{
-    struct command *command = &connection->receive.command;
-    enum missing missing;
-
-    if (command->part)
-        return true;
-    missing = take(connection);
-    if (missing == MISSING_NOTHING)
-        return true;
-    connection->receive.memory_waiter.try = on_memory;
-    connection->receive.memory_waiter.use = use_of(command);
-    wait_for(connection, missing);
-    return false;
 }
 
 /* --- submitting --- */
@@ -558,6 +281,7 @@ void command_dropped(struct connection *connection)
     struct command *command = &connection->receive.command;
     struct job *job = command->job;
 
+    command->dropped = true;
     if (!job) {
         command->state = COMMAND_ISSUE; /* the error is yet to be answered */
         return;
@@ -569,11 +293,31 @@ void command_dropped(struct connection *connection)
         job_answer(job);
 }
 
+/* There will never be memory for what is still to come: it is read and dropped,
+ * then the error is answered by the head. */
+static void refuse_payload(struct connection *connection)
+{
+    struct command *command = &connection->receive.command;
+    struct job *job = command->job;
+
+    if (command->part != job->head)
+        part_free(command->part);
+    command->part = NULL;
+    command->state = COMMAND_DROP;
+    command->drop = command->length - command->issued;
+    if (!job->error)
+        job->error = command->error;
+}
+
 void command_answer_error(struct connection *connection)
 {
     struct command *command = &connection->receive.command;
     struct job *job = command->job;
 
+    if (command->header.type == NBD_CMD_WRITE && !command->dropped) {
+        refuse_payload(connection);
+        return;
+    }
     job->error = command->error;
     if (command->why)
         job->error_text = strdup(command->why);

@@ -13,6 +13,7 @@
 #define ABD_SERVER_JOB_H
 
 #include "base/list.h"
+#include "loop/memory.h"
 #include "wire/message.h"
 
 #include <stdbool.h>
@@ -65,11 +66,13 @@ struct command {
         COMMAND_DROP,    /* the rest of a payload that nobody wants */
     } state;
     struct nbd_request header;
-    uint64_t length;  /* of its effect */
+    uint64_t length; /* of its effect */
+    enum memory_use use;
     int error;        /* what it is answered with, without asking the disk */
     const char *why;  /* for people, or NULL */
     uint64_t issued;  /* bytes for which there are parts */
     uint64_t drop;    /* bytes of payload to drop */
+    bool dropped;     /* they have been */
     uint64_t at_hand; /* bytes of payload that lie in the receive buffer */
     struct job *job;  /* NULL: no part yet */
     struct request *part; /* the one being received */
@@ -107,6 +110,9 @@ void job_file_failed(struct job *job, struct request *part, int fd,
 /* Gives back what a command holds that will never be complete.  Replies have
  * been discarded before. */
 void command_abandon(struct connection *connection);
+
+/* The request of a part has come back (take.c gives this to it). */
+void part_ended(struct request *part, int error);
 
 /* A part's reply has been sent, or never will be: gives everything back. */
 void part_sent(struct request *part);

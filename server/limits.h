@@ -54,6 +54,12 @@
 #define LIMIT_COPIED_PAYLOAD (32 * 1024)
 /* Requests taken from one connection before the others have their turn. */
 #define LIMIT_BATCH 256
+/* ... and bytes of memory that it may take before replies are sent, so that it is
+ * seen whether the client reads them. */
+#define LIMIT_BATCH_BYTES (4 * MIB)
+/* A client whose socket is full, and that holds this part of all memory, gets
+ * no more until it has read something. */
+#define LIMIT_UNREAD_PART 16
 /* Commands of one client that may be unanswered while it does not read: enough
  * to go on working for a client whose network is slow for a moment. */
 #define LIMIT_UNREAD_REPLIES 1024
@@ -62,7 +68,9 @@
 
 /* How long a client that stalls inside a payload, or does not read its replies,
  * may go on holding memory that others wait for. */
-#define LIMIT_STALL_NS (10 * SECOND)
+#define LIMIT_STALL_NS (5 * SECOND)
+/* Requests that a client may hold while others wait for one. */
+#define LIMIT_REQUESTS_WHEN_SHORT 64
 /* After a client was told that it did wrong and will be disconnected. */
 #define LIMIT_LINGER_NS (2 * SECOND)
 

@@ -138,7 +138,7 @@ static void drop_stalled(struct worker *worker)
                       connection->receive.command.state == COMMAND_RECEIVE;
 
         if (connection->state != CONNECTION_TRANSMISSION || !stalls ||
-            connection->held == 0 ||
+            (connection->held == 0 && connection->requests_held == 0) ||
             now - connection->progress_ns < LIMIT_STALL_NS)
             continue;
         log_write(
@@ -154,7 +154,7 @@ static void on_stall_timer(void *arg)
 {
     struct worker *worker = arg;
 
-    if (memory_is_short(worker->memory))
+    if (memory_is_short(worker->memory) || !list_is_empty(&worker->starved))
         drop_stalled(worker);
     else if (worker->index == 0)
         arena_trim(server_arena);
@@ -298,7 +298,8 @@ static void report_disk(const struct disk *disk, void *arg)
         n += disk->lanes[i].in_flight;
     if (n)
         log_write(ABD_ERROR, disk->layer->instance.name,
-                  "export \"%s\": %u request%s still in flight, giving up",
+                  "export \"%s\": %u request%s still in flight at the end "
+                  "of the drain timeout",
                   disk->name, n, n == 1 ? " is" : "s are");
 }
 
@@ -308,24 +309,38 @@ static void report(struct worker *worker)
         disks_for_each(report_disk, NULL);
 }
 
+static bool is_readable(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) > 0;
+}
+
+/* The time is over: what is still with plugins is named, cancelled, and gets a
+ * second more.  False: it has not ended. */
+static bool give_up_on_requests(int abort_fd)
+{
+    run_on(1, report);
+    run_on(workers_n, cancel_all);
+    return wait_until(are_clients_gone, now_ns() + SECOND, abort_fd);
+}
+
 bool server_drain(int abort_fd)
 {
     uint64_t deadline_ns = now_ns() + settings.drain_timeout_ns;
+    bool in_time;
 
     listeners_stop(on_listeners_closed, NULL);
     run_on(workers_n, begin_drain);
-    if (!wait_until(are_clients_gone, deadline_ns, abort_fd)) {
-        run_on(workers_n, cancel_all);
-        if (!wait_until(are_clients_gone, now_ns() + SECOND, abort_fd)) {
-            run_on(1, report);
-            return false;
-        }
-    }
+    in_time = wait_until(are_clients_gone, deadline_ns, abort_fd);
+    if (!in_time && (is_readable(abort_fd) || !give_up_on_requests(abort_fd)))
+        return false;
     disks_close_all(on_disks_closed, NULL);
     if (!wait_until(are_disks_closed, deadline_ns + SECOND, abort_fd)) {
-        log_write(ABD_ERROR, NULL, "some disks did not close, giving up");
+        if (!is_readable(abort_fd))
+            log_write(ABD_ERROR, NULL, "some disks did not close, giving up");
         return false;
     }
     loops_stop();
-    return true;
+    return in_time;
 }

@@ -204,6 +204,7 @@ static void be_ready(struct connection *connection)
 
 static void parse(struct connection *connection, struct cursor *cursor)
 {
+    uint64_t held = connection->held;
     unsigned batch = 0;
 
     for (;;) {
@@ -212,7 +213,8 @@ static void parse(struct connection *connection, struct cursor *cursor)
         if (state == COMMAND_NONE) {
             if (cursor->at == cursor->end || must_wait_for_replies(connection))
                 return;
-            if (++batch > LIMIT_BATCH) {
+            if (++batch > LIMIT_BATCH ||
+                connection->held > held + LIMIT_BATCH_BYTES) {
                 be_ready(connection); /* the others first */
                 return;
             }
@@ -414,11 +416,13 @@ void transmission_resume(struct connection *connection)
 
 void transmission_feed_starved(struct worker *worker)
 {
-    struct list *link = list_take_first(&worker->starved);
+    struct connection *first =
+        list_first(&worker->starved, struct connection, receive.room_link);
 
-    if (link)
-        transmission_resume(
-            container_of(link, struct connection, receive.room_link));
+    if (worker->free_n - worker->reserved < first->receive.requests_wanted)
+        return;
+    first->receive.fed = true;
+    transmission_resume(first);
 }
 
 /* It has waited, or had its turn: on with what it has, then with the socket. */
