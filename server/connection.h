@@ -85,7 +85,6 @@ struct connection {
             RECEIVE_WAITS_MEMORY,  /* for buffers: memory_waiter */
             RECEIVE_WAITS_REPLIES, /* for the client to read some */
         } waits;
-        bool eof;    /* the client has ended its side */
         bool always; /* a regular file: can't be watched, is always ready */
     } receive;
 

@@ -380,10 +380,15 @@ void transmission_on_ready(void *arg, uint32_t ready)
         return;
     if (connection->receive.waits != RECEIVE_READY ||
         connection->receive.buffer) {
-        /* Not now.  A hang-up would be reported over and over, so nothing is
-         * watched until it reads again, and then it meets the end. */
-        connection->receive.eof |= (ready & ABD_EVENT_ERROR) != 0;
-        connection_update_watches(connection);
+        /* Not now.  Who hangs up while the disk is full of its requests does
+         * not wait for them.  Otherwise what it has sent still counts (it may
+         * end with NBD_CMD_DISC), and nothing is watched until it is read, or
+         * the hang-up would be reported over and over. */
+        if (ready & ABD_EVENT_ERROR &&
+            connection->receive.waits == RECEIVE_WAITS_ROOM)
+            connection_close(connection);
+        else
+            connection_update_watches(connection);
         return;
     }
     receive(connection, ready & ABD_EVENT_ERROR);
