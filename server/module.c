@@ -23,7 +23,7 @@
 #include "base/text.h"
 #include "server/module_check.h"
 
-/* From meson: how to get from the program's folder to the modules. */
+/* From meson: the modules' folder, absolute or as of the program's. */
 #ifndef MODULE_LIBDIR
 #define MODULE_LIBDIR "../lib"
 #endif
@@ -73,10 +73,12 @@ char *module_default_folder(enum module_kind kind)
     _cleanup_free_ char *program = program_folder();
     _cleanup_free_ char *installed = NULL;
     _cleanup_free_ char *built = NULL;
+    bool absolute = MODULE_LIBDIR[0] == '/';
 
     if (!program)
         return NULL;
-    if (asprintf(&installed, "%s/%s/abdkit/%ss", program, MODULE_LIBDIR,
+    if (asprintf(&installed, "%s%s%s/abdkit/%ss", absolute ? "" : program,
+                 absolute ? "" : "/", MODULE_LIBDIR,
                  module_kind_word(kind)) < 0) {
         installed = NULL;
         return NULL;
