@@ -126,6 +126,9 @@ void connection_begin_transmission(struct connection *connection)
 
 /* --- watching --- */
 
+/* Beside enum abd_event: nothing is asked for, but a hang-up is reported. */
+#define WATCH_HANG_UP 0x100
+
 static void watch(struct connection *connection, struct abd_watch *watch,
                   int fd, uint32_t *now, uint32_t wanted)
 {
@@ -136,10 +139,10 @@ static void watch(struct connection *connection, struct abd_watch *watch,
     if (wanted == 0)
         abd_watch_stop(watch);
     else if (*now == 0)
-        err = abd_watch_start(watch, fd, wanted, transmission_on_ready,
-                              connection);
+        err = abd_watch_start(watch, fd, wanted & ~(uint32_t)WATCH_HANG_UP,
+                              transmission_on_ready, connection);
     else
-        err = abd_watch_change(watch, wanted);
+        err = abd_watch_change(watch, wanted & ~(uint32_t)WATCH_HANG_UP);
     *now = wanted;
     if (err == EPERM) { /* a regular file: always ready */
         *now = 0;
@@ -152,14 +155,16 @@ static void watch(struct connection *connection, struct abd_watch *watch,
 
 void connection_update_watches(struct connection *connection)
 {
+    bool may_read = !connection->receive.stopped && !connection->receive.always;
     uint32_t in = 0, out = 0;
 
     if (connection->state != CONNECTION_TRANSMISSION)
         return;
-    if (!connection->receive.stopped && !connection->receive.always &&
-        connection->receive.waits == RECEIVE_READY &&
+    if (may_read && connection->receive.waits == RECEIVE_READY &&
         !connection->receive.buffer)
         in = ABD_READABLE;
+    else if (may_read && !connection->receive.hung_up)
+        in = WATCH_HANG_UP;
     if (connection->send.blocked && !connection->broken)
         out = ABD_WRITABLE;
     if (connection->stream.in == connection->stream.out) {

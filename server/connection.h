@@ -71,8 +71,9 @@ struct connection {
         unsigned start, end; /* what of it is left */
         uint8_t head[32];    /* a header that came in two parts */
         unsigned head_n;
-        struct command command;   /* the one that is under way */
-        bool stopped;             /* nothing more is to be received */
+        struct command command; /* the one that is under way */
+        bool hung_up;           /* the socket said so while nothing was read */
+        bool stopped;           /* nothing more is to be received */
         unsigned requests_wanted; /* RECEIVE_WAITS_REQUEST: so many */
         bool fed;                 /* they are there now */
         struct list ready_link;   /* worker->ready */
@@ -96,8 +97,8 @@ struct connection {
         bool blocked;      /* the socket is full: out_watch waits */
     } send;
 
-    unsigned jobs;        /* commands not answered yet */
-    uint64_t held;        /* bytes of the arena that they hold */
+    unsigned jobs; /* commands not answered yet */
+    uint64_t held; /* bytes of the arena that they hold */
     unsigned requests_held;
     struct list parts;    /* struct part, in flight */
     bool disconnecting;   /* NBD_CMD_DISC seen: end when all is answered */

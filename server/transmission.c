@@ -382,9 +382,10 @@ void transmission_on_ready(void *arg, uint32_t ready)
         connection->receive.buffer) {
         /* Not now.  Who hangs up while the disk is full of its requests does
          * not wait for them.  Otherwise what it has sent still counts (it may
-         * end with NBD_CMD_DISC), and nothing is watched until it is read, or
-         * the hang-up would be reported over and over. */
-        if (ready & ABD_EVENT_ERROR &&
+         * end with NBD_CMD_DISC); that is not watched until it is read, or the
+         * hang-up would be reported over and over. */
+        connection->receive.hung_up |= (ready & ABD_EVENT_ERROR) != 0;
+        if (connection->receive.hung_up &&
             connection->receive.waits == RECEIVE_WAITS_ROOM)
             connection_close(connection);
         else
