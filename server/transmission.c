@@ -380,13 +380,14 @@ void transmission_on_ready(void *arg, uint32_t ready)
         return;
     if (connection->receive.waits != RECEIVE_READY ||
         connection->receive.buffer) {
-        /* Not now.  Who hangs up while the disk is full of its requests does
-         * not wait for them.  Otherwise what it has sent still counts (it may
+        /* Not now.  Who hangs up with so many requests unanswered does not
+         * wait for them.  Otherwise what it has sent still counts (it may
          * end with NBD_CMD_DISC); that is not watched until it is read, or the
          * hang-up would be reported over and over. */
         connection->receive.hung_up |= (ready & ABD_EVENT_ERROR) != 0;
         if (connection->receive.hung_up &&
-            connection->receive.waits == RECEIVE_WAITS_ROOM)
+            (connection->receive.waits == RECEIVE_WAITS_ROOM ||
+             connection->receive.waits == RECEIVE_WAITS_REPLIES))
             connection_close(connection);
         else
             connection_update_watches(connection);
