@@ -31,6 +31,7 @@ begin_load() {
 }
 
 under_load() {
+    # shellcheck disable=SC2046
     set -- $(cat $SYS/stat)
     [ "$1" -gt 100 ] && [ "$5" -gt 20 ]
 }

@@ -55,6 +55,17 @@ zero_some() {
         ! cmp -s -n 1048576 $DEV /dev/zero
 }
 
+# LOGFILE: what the server's log filter writes.
+every_connection_reads() {
+    cd /run && fio --name=many --filename=$DEV --size=4M --rw=randread \
+        --bs=4k --direct=1 --ioengine=libaio --iodepth=4 --numjobs=4 \
+        --aux-path=/run || return
+    sed -n 's/.* connection=\([0-9]*\) Read .*/\1/p' "$LOGFILE" | sort |
+        uniq -c
+    [ "$(sed -n 's/.* connection=\([0-9]*\) Read .*/\1/p' "$LOGFILE" |
+        sort -u | wc -l)" -ge "$CONNECTIONS" ]
+}
+
 as_many_queues() {
     [ "$(find $SYS/mq -mindepth 1 -maxdepth 1 | wc -l)" -ge "$QUEUES" ]
 }
@@ -73,6 +84,7 @@ step files-still-there check_files
 step blkdiscard discard_all
 step zeroes zero_some
 step fio-device fio_on_device
+[ -z "$LOGFILE" ] || step every-connection every_connection_reads
 step disconnect disconnect
 step connect-again connect
 step read-again cmp -n 4194304 $DEV /dev/zero -i 33554432:0
