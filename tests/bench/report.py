@@ -161,13 +161,22 @@ def full_text(results, plots=()):
     return '\n'.join(line.rstrip() for line in lines)
 
 
+def read_docs(path):
+    """The page; ends the program if it isn't one with the marker lines."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            text = file.read()
+    except OSError as why:
+        raise SystemExit(f'--docs: {path}: {why.strerror}') from why
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise SystemExit(
+            f'--docs: {path}: expected one line {BEGIN!r} and one {END!r}')
+    return text
+
+
 def update_docs(path, text):
     """Replaces what stands between the marker lines, and nothing else."""
-    with open(path, encoding='utf-8') as file:
-        old = file.read()
-    if old.count(BEGIN) != 1 or old.count(END) != 1:
-        raise SystemExit(f'{path}: expected one line {BEGIN!r} and one {END!r}')
-    before, rest = old.split(BEGIN)
+    before, rest = read_docs(path).split(BEGIN)
     after = rest.split(END)[1]
     new = f'{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}'
     with open(path + '.new', 'w', encoding='utf-8') as file:
