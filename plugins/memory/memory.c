@@ -4,24 +4,22 @@
 /* A sparse disk in memory: a tree of blocks that begins empty.
  *
  * Every loop calls submit(), several at once.  Each enters through a gate of
- * its own, a lock that no other loop touches, so entering costs next to
- * nothing; taking blocks out of the tree closes all gates.  READs lend the
+ * its own (gate.h), which costs next to nothing; taking blocks out of the tree
+ * closes all gates.  READs lend the
  * blocks they hold a reference to: overwriting happens in place (a client that
  * overwrites what it is reading may see either), while a block that is trimmed
  * leaves the tree at once and its memory when the last reply has gone. */
+#include "gate.h"
 #include "pool.h"
 #include "tree.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "abd-loop.h"
 #include "abd-plugin.h"
-
-#define GATES_MAX 64
 
 /* A ZERO that keeps the range allocated creates its blocks: as many as take a
  * few milliseconds. */
@@ -34,13 +32,9 @@
 /* READs of fewer bytes come with a buffer (-D memory.lend_min=N). */
 static int lend_min = 0;
 
-struct gate {
-    _Alignas(64) pthread_mutex_t lock;
-};
-
 /* The instance's: contents survive the closing of a disk that nobody uses. */
 struct memory {
-    struct gate gates[GATES_MAX]; /* see the head of this file */
+    struct gates gates; /* see the head of this file */
     struct pool pool;
     struct tree tree; /* under a gate; tree_detach() under all */
 
@@ -79,48 +73,13 @@ static struct part first_part(uint64_t offset, uint64_t length)
     return part;
 }
 
-/* Threads that are no loop share the first gate, which is still correct. */
-static struct gate *gate_enter(struct memory *memory)
-{
-    struct abd_loop *loop = abd_loop_current();
-    unsigned index = loop ? abd_loop_index(loop) % GATES_MAX : 0;
-    struct gate *gate = &memory->gates[index];
-
-    pthread_mutex_lock(&gate->lock);
-    return gate;
-}
-
-static void gate_leave(struct gate *gate)
-{
-    pthread_mutex_unlock(&gate->lock);
-}
-
-static unsigned gates_in_use(void)
-{
-    unsigned n = abd_loop_count();
-
-    return n < 1 ? 1 : n > GATES_MAX ? GATES_MAX : n;
-}
-
-static void close_all_gates(struct memory *memory)
-{
-    for (unsigned i = 0; i < gates_in_use(); i++)
-        pthread_mutex_lock(&memory->gates[i].lock);
-}
-
-static void open_all_gates(struct memory *memory)
-{
-    for (unsigned i = gates_in_use(); i-- > 0;)
-        pthread_mutex_unlock(&memory->gates[i].lock);
-}
-
 /* ---- READ */
 
 static void read_copy(struct memory *memory, struct abd_request *request)
 {
     uint8_t *data = request->data;
     uint64_t offset = request->offset, length = request->length, run;
-    struct gate *gate = gate_enter(memory);
+    struct gate *gate = gate_enter(&memory->gates);
 
     while (length) {
         struct part part = first_part(offset, length);
@@ -133,7 +92,7 @@ static void read_copy(struct memory *memory, struct abd_request *request)
         offset += part.length;
         length -= part.length;
     }
-    gate_leave(gate);
+    gate_leave(&memory->gates, gate);
     abd_complete(request, 0);
 }
 
@@ -193,7 +152,7 @@ static void read_lend(struct memory *memory, struct abd_request *request)
         return;
     }
 
-    struct gate *gate = gate_enter(memory);
+    struct gate *gate = gate_enter(&memory->gates);
     while (length) {
         struct part part = first_part(offset, length);
         struct block *block = tree_find(&memory->tree, part.number, &run);
@@ -205,7 +164,7 @@ static void read_lend(struct memory *memory, struct abd_request *request)
         offset += part.length;
         length -= part.length;
     }
-    gate_leave(gate);
+    gate_leave(&memory->gates, gate);
     abd_complete_lent(request, lent->pieces, lent->piece_count, lent_finish,
                       lent);
 }
@@ -216,7 +175,7 @@ static int write_blocks(struct memory *memory, struct abd_request *request)
 {
     const uint8_t *data = request->data;
     uint64_t offset = request->offset, length = request->length;
-    struct gate *gate = gate_enter(memory);
+    struct gate *gate = gate_enter(&memory->gates);
     int err = 0;
 
     while (length) {
@@ -230,7 +189,7 @@ static int write_blocks(struct memory *memory, struct abd_request *request)
         offset += part.length;
         length -= part.length;
     }
-    gate_leave(gate);
+    gate_leave(&memory->gates, gate);
     return err;
 }
 
@@ -238,7 +197,7 @@ static int write_blocks(struct memory *memory, struct abd_request *request)
 static int zero_in_place(struct memory *memory, uint64_t offset,
                          uint64_t length, bool keep)
 {
-    struct gate *gate = gate_enter(memory);
+    struct gate *gate = gate_enter(&memory->gates);
     int err = 0;
 
     while (length) {
@@ -254,15 +213,15 @@ static int zero_in_place(struct memory *memory, uint64_t offset,
         offset += part.length;
         length -= part.length;
     }
-    gate_leave(gate);
+    gate_leave(&memory->gates, gate);
     return err;
 }
 
 static void free_blocks(struct memory *memory, uint64_t first, uint64_t last)
 {
-    close_all_gates(memory);
+    gates_close(&memory->gates);
     struct block *block = tree_detach(&memory->tree, first, last);
-    open_all_gates(memory);
+    gates_open(&memory->gates);
 
     while (block) {
         struct block *next = block->next;
@@ -305,7 +264,7 @@ static void add_extents(struct memory *memory, struct abd_request *request)
     uint64_t pos = request->offset, length = 0; /* of the extent up to pos */
     uint64_t end = pos + request->length;
     bool was_hole = false, wanted = true;
-    struct gate *gate = gate_enter(memory);
+    struct gate *gate = gate_enter(&memory->gates);
 
     for (unsigned step = 0; pos < end && step < EXTENT_STEPS; step++) {
         uint64_t number = pos >> BLOCK_BITS;
@@ -329,7 +288,7 @@ static void add_extents(struct memory *memory, struct abd_request *request)
     }
     if (length)
         add_extent(request, length, was_hole);
-    gate_leave(gate);
+    gate_leave(&memory->gates, gate);
 }
 
 /* ---- the plugin */
@@ -404,8 +363,7 @@ static int memory_create(struct abd_instance *instance)
     }
 
     memset(memory, 0, sizeof *memory);
-    for (unsigned i = 0; i < GATES_MAX; i++)
-        pthread_mutex_init(&memory->gates[i].lock, NULL);
+    gates_init(&memory->gates);
     pool_init(&memory->pool);
     instance->state = memory;
     return 0;
@@ -452,8 +410,7 @@ static void memory_destroy(struct abd_instance *instance)
         return;
     tree_finish(&memory->tree);
     pool_finish(&memory->pool);
-    for (unsigned i = 0; i < GATES_MAX; i++)
-        pthread_mutex_destroy(&memory->gates[i].lock);
+    gates_finish(&memory->gates);
     free(memory);
     instance->state = NULL;
 }
