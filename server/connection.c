@@ -43,6 +43,7 @@ static void on_created(struct loop_message *message)
         container_of(message, struct connection, message);
 
     enter(connection, connection->worker);
+    connection->since_ns = abd_loop_now_ns();
     counter_add(&connection->worker->counters.connections_accepted, 1);
     handshake_begin(connection);
 }

@@ -104,9 +104,8 @@ struct connection {
     bool disconnecting;   /* NBD_CMD_DISC seen: end when all is answered */
     bool broken;          /* nothing more can be sent */
     uint64_t progress_ns; /* when bytes last went either way */
-    struct {
-        uint64_t requests, bytes_read, bytes_written, errors;
-    } counted;
+    uint64_t since_ns;    /* when it was accepted */
+    struct traffic traffic;
     /* One at a time: arriving, moving (then with who is to be called there),
      * ending. */
     struct loop_message message;

@@ -23,6 +23,7 @@ static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list table;
 static struct list idle; /* open, unused, the one unused longest first */
 static unsigned idle_n;
+static uint64_t last_id;
 
 /* At the end. */
 static bool closing_all;
@@ -36,8 +37,9 @@ void disks_init(void)
     list_init(&idle);
 }
 
-static struct disk *disk_new(struct layer *layer, const char *name,
-                             bool read_only, struct abd_loop *loop, bool shared)
+static struct disk *new_locked(struct layer *layer, const char *name,
+                               bool read_only, struct abd_loop *loop,
+                               bool shared)
 {
     struct disk *disk = calloc(1, sizeof *disk);
 
@@ -51,6 +53,7 @@ static struct disk *disk_new(struct layer *layer, const char *name,
         free(disk);
         return NULL;
     }
+    disk->id = ++last_id;
     disk->layer = layer;
     disk->shared = shared;
     disk->pub.struct_size = sizeof disk->pub;
@@ -148,7 +151,7 @@ static int reserve_lower_locked(const struct layer *from, const char *name,
 
         if (layer->per_client || find_locked(layer, name, read_only))
             continue;
-        disk = disk_new(layer, name, read_only, loop, true);
+        disk = new_locked(layer, name, read_only, loop, true);
         if (!disk)
             return ENOMEM;
         list_append(&table, &disk->table_link);
@@ -202,7 +205,7 @@ static struct disk *obtain_locked(struct layer *layer, const char *name,
         if (reserve_lower_locked(layer, name, read_only, loop))
             return NULL;
     }
-    disk = disk_new(layer, name, read_only, loop, !layer->per_client);
+    disk = new_locked(layer, name, read_only, loop, !layer->per_client);
     if (!disk)
         return NULL;
     if (layer->per_client)

@@ -32,6 +32,12 @@ struct connection;
 struct request;
 struct worker;
 
+/* What has been done for somebody, for people to look at. */
+struct traffic {
+    uint64_t requests, errors; /* commands answered, with an error among them */
+    uint64_t bytes_read, bytes_written;
+};
+
 /* What one loop needs of a disk.  Loop thread only. */
 struct lane {
     struct disk *disk;
@@ -46,7 +52,8 @@ struct lane {
      * first of them, serves all that were there when it began. */
     struct list unflushed, flushing;
     struct request *flush_carrier; /* NULL: no flush is under way */
-    unsigned background; /* children without a parent, of filters above */
+    unsigned background;    /* children without a parent, of filters above */
+    struct traffic traffic; /* of clients; since the disk was opened */
 };
 
 struct disk {
@@ -65,6 +72,9 @@ struct disk {
     struct list table_link; /* in the table */
     struct list idle_link;  /* in the list of unused disks */
     struct list asking;     /* struct disk_request, until it is open */
+
+    /* Set once. */
+    uint64_t id; /* never used twice: a disk's place in memory may be */
 
     /* Set before OPEN is announced, then read-only. */
     char *name; /* the export name; pub.export_name points here */

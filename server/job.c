@@ -54,26 +54,34 @@ static void part_free(struct request *part)
         request_unreserve(worker, chain.children);
 }
 
+static void count_traffic(struct traffic *traffic, const struct job *job)
+{
+    traffic->requests++;
+    if (job->error)
+        traffic->errors++;
+    else if (job->type == NBD_CMD_READ)
+        traffic->bytes_read += job->length;
+    else if (job->type == NBD_CMD_WRITE)
+        traffic->bytes_written += job->length;
+}
+
 static void count(struct job *job)
 {
     struct connection *connection = job->connection;
     struct worker_counters *counters = &connection->worker->counters;
     uint64_t ns = abd_loop_now_ns() - job->started_ns;
 
+    count_traffic(&connection->traffic, job);
+    count_traffic(&connection->lane->traffic, job);
     counter_add(&counters->requests, 1);
-    connection->counted.requests++;
     if (job->type < NBD_CMD_RESIZE)
         histogram_add(&counters->latency[job->type], ns);
-    if (job->error) {
+    if (job->error)
         counter_add(&counters->errors, 1);
-        connection->counted.errors++;
-    } else if (job->type == NBD_CMD_READ) {
+    else if (job->type == NBD_CMD_READ)
         counter_add(&counters->bytes_read, job->length);
-        connection->counted.bytes_read += job->length;
-    } else if (job->type == NBD_CMD_WRITE) {
+    else if (job->type == NBD_CMD_WRITE)
         counter_add(&counters->bytes_written, job->length);
-        connection->counted.bytes_written += job->length;
-    }
 }
 
 static void job_end(struct job *job)

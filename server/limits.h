@@ -54,8 +54,8 @@
 #define LIMIT_COPIED_PAYLOAD (32 * 1024)
 /* Requests taken from one connection before the others have their turn. */
 #define LIMIT_BATCH 256
-/* ... and bytes of memory that it may take before replies are sent, so that it is
- * seen whether the client reads them. */
+/* ... and bytes of memory that it may take before replies are sent, so that it
+ * is seen whether the client reads them. */
 #define LIMIT_BATCH_BYTES (4 * MIB)
 /* A client whose socket is full, and that holds this part of all memory, gets
  * no more until it has read something. */
@@ -71,6 +71,11 @@
 #define LIMIT_STALL_NS (5 * SECOND)
 /* Requests that a client may hold while others wait for one. */
 #define LIMIT_REQUESTS_WHEN_SHORT 64
+/* Askers of the status socket that are not done yet: past that the one that has
+ * been reading its answer for longest gives way.  And how long it may take to
+ * read it. */
+#define LIMIT_STATUS_CLIENTS 32
+#define LIMIT_STATUS_NS      (10 * SECOND)
 /* After a client was told that it did wrong and will be disconnected. */
 #define LIMIT_LINGER_NS (2 * SECOND)
 
