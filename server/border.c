@@ -63,7 +63,6 @@ static void hand_over(struct request *request)
     }
     loop_set_busy_with(lane->worker->loop, layer->instance.name);
     layer->plugin->submit(&request->pub);
-    loop_set_busy_with(lane->worker->loop, NULL);
     if (layer->plugin->kick && !list_is_linked(&lane->kick_link))
         list_append(&lane->worker->kicks, &lane->kick_link);
 }
@@ -139,6 +138,17 @@ void border_show(struct request *request)
 static void submit(struct request *request)
 {
     border_show(request);
+    hand_over(request);
+}
+
+/* The same for a request that pub shows already, as it came. */
+static void submit_plain(struct request *request)
+{
+    const struct disk *disk = request->frames[request->depth].lane->disk;
+
+    request->pub.scratch = request_scratch(request, disk->layer);
+    if (disk->pub.fua != ABD_FUA_NATIVE)
+        request->pub.flags &= ~(uint32_t)ABD_REQ_FUA;
     hand_over(request);
 }
 
@@ -221,6 +231,9 @@ static void start(struct request *request)
     } else if (frame->op == ABD_OP_EXTENTS && !disk_has(disk, ABD_OP_EXTENTS)) {
         request_add_extent(request, frame->length, 0);
         end_here(request, 0);
+    } else if ((max == 0 || frame->length <= max) &&
+               (writes(frame->op) || !(frame->flags & ABD_REQ_FUA))) {
+        submit_plain(request);
     } else if (max == 0 || frame->length <= max ||
                frame->op == ABD_OP_EXTENTS) {
         submit(request);
@@ -390,8 +403,10 @@ bool border_ended(struct request *request, int *error)
         wait_for_flush(request);
         return false;
     }
-    frame->phase = FRAME_DONE; /* what is shown is the whole again */
-    border_show(request);
+    if (frame->phase != FRAME_PLAIN) {
+        frame->phase = FRAME_DONE; /* what is shown is the whole again */
+        border_show(request);
+    }
     lane_left(lane);
     return true;
 }

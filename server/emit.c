@@ -43,8 +43,8 @@ static void emit_head(struct emitter *emitter, const uint8_t *head, unsigned n)
     uint8_t *copy;
 
     if (emitter->full || emitter->skip >= n ||
-        emitter->heads_n == LIMIT_IOVECS) {
-        emitter->full |= emitter->heads_n == LIMIT_IOVECS;
+        emitter->heads_n >= LIMIT_IOVECS) {
+        emitter->full |= emitter->heads_n >= LIMIT_IOVECS;
         emit_bytes(emitter, head, n); /* nothing of it is kept */
         return;
     }
@@ -361,12 +361,15 @@ static void emit_simple(struct emitter *emitter,
                         const struct connection *connection,
                         const struct job *job)
 {
-    uint8_t head[NBD_SIMPLE_REPLY_SIZE];
+    uint8_t *head = emitter->heads + emitter->heads_n * NBD_REPLY_HEAD_MAX;
     uint32_t error =
         job->error ? error_of(job, connection->negotiated.block_max) : 0;
 
+    /* Written where it is sent from: by far the most frequent of all. */
     nbd_simple_reply_encode(job->cookie, error, head);
-    emit_head(emitter, head, sizeof head);
+    emit_bytes(emitter, head, NBD_SIMPLE_REPLY_SIZE);
+    emitter->heads_n++;
+    emitter->full |= emitter->heads_n == LIMIT_IOVECS;
     if (job->type == NBD_CMD_READ && !job->error)
         emit_whole_data(emitter, job);
 }

@@ -194,6 +194,8 @@ static bool may_hold(const struct connection *connection, uint64_t cost)
     const struct memory *memory = connection->worker->memory;
     uint64_t held = connection->held;
 
+    if (cost == 0 && list_is_empty(&connection->worker->starved))
+        return true;
     if (!list_is_empty(&connection->worker->starved) &&
         connection->requests_held >= LIMIT_REQUESTS_WHEN_SHORT)
         return false;

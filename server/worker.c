@@ -61,9 +61,13 @@ static bool run_answers(void *arg)
 {
     struct worker *worker = arg;
 
+    /* submit() leaves its plugin's name behind, as asking for the time at each
+     * request would cost more than some of them do. */
+    loop_set_busy_with(worker->loop, NULL);
     requests_unwind(worker);
     reply_send_all(worker);
     transmission_run_ready(worker);
+    loop_set_busy_with(worker->loop, NULL);
     return !list_is_empty(&worker->done) || !list_is_empty(&worker->ready) ||
            !list_is_empty(&worker->kicks) || !list_is_empty(&worker->sending);
 }
@@ -110,7 +114,7 @@ static int worker_init(struct worker *worker, unsigned index, uint64_t budget)
     list_init(&worker->ready);
     list_init(&worker->sending);
     worker->iovecs = calloc(LIMIT_IOVECS, sizeof *worker->iovecs);
-    worker->heads = calloc(LIMIT_IOVECS, NBD_REPLY_HEAD_MAX);
+    worker->heads = calloc(LIMIT_IOVECS + 1, NBD_REPLY_HEAD_MAX);
     if (!worker->iovecs || !worker->heads)
         return ENOMEM;
     loop_set_context(worker->loop, worker);

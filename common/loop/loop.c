@@ -303,11 +303,6 @@ void *loop_context(const struct abd_loop *loop)
     return loop->context;
 }
 
-bool loop_is_current(const struct abd_loop *loop)
-{
-    return loop == loop_self;
-}
-
 void loop_read_counters(const struct abd_loop *loop, struct loop_counters *ret)
 {
     ret->turns = atomic_load_explicit(&loop->turns, memory_order_relaxed);

@@ -61,8 +61,15 @@ void loop_set_stage(struct abd_loop *loop, enum loop_stage stage,
 void loop_set_context(struct abd_loop *loop, void *context);
 void *loop_context(const struct abd_loop *loop);
 
-/* Is this the loop's thread?  As cheap as a comparison. */
-bool loop_is_current(const struct abd_loop *loop);
+/* The loop of this thread, or NULL.  The library's; others ask the question
+ * below, which is asked for each request. */
+extern _Thread_local struct abd_loop *loop_self;
+
+/* Is this the loop's thread? */
+static inline bool loop_is_current(const struct abd_loop *loop)
+{
+    return loop == loop_self;
+}
 
 /* Names whose code runs now (borrowed; NULL: the program's own), for the report
  * of what held the loop for more than 100 ms.  Loop thread only. */

@@ -53,8 +53,7 @@ struct abd_loop {
     struct loop_message stop_message;
 };
 
-/* The loop whose thread this is, or NULL. */
-extern _Thread_local struct abd_loop *loop_self;
+
 
 /* CLOCK_MONOTONIC, now. */
 uint64_t loop_clock_ns(void);
