@@ -277,3 +277,18 @@ class TcpServer(Server):
     def connect(self, timeout=TIMEOUT):
         sock = socket.create_connection(("127.0.0.1", self.port), timeout)
         return Handshake(sock, timeout)
+
+
+def build_plugin(name, directory):
+    """Compiles NAME_plugin.c of this folder against the public headers."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if not compiler:
+        raise unittest.SkipTest("no C compiler for a test's plugin")
+    path = os.path.join(directory, "abdkit-%s-plugin.so" % name)
+    subprocess.run([
+        compiler, "-shared", "-fPIC", "-std=gnu11", "-Wall", "-Wextra",
+        "-Werror", "-Wno-missing-field-initializers", "-o", path, "-I",
+        os.path.join(here, "..", "..", "include"),
+        os.path.join(here, name + "_plugin.c")], check=True)
+    return path
