@@ -21,7 +21,7 @@ import tempfile
 import time
 import unittest
 
-from nbdproto import Conn, Handshake, TIMEOUT, connect_unix
+from nbdproto import Handshake, TIMEOUT, connect_unix
 
 REPORTS = re.compile(
     r"(AddressSanitizer|LeakSanitizer|ThreadSanitizer|MemorySanitizer"

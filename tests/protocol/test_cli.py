@@ -10,7 +10,7 @@ import re
 import unittest
 
 from constants import *
-from server import Server, program, run, temporary_directory
+from server import Server, run, temporary_directory
 
 SPELLINGS = [
     ["-4", "--ipv4-only"], ["-6", "--ipv6-only"],

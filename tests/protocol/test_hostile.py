@@ -13,8 +13,8 @@ import struct
 import unittest
 
 from constants import *
-from nbdproto import Closed, Conn, Handshake, info_data
-from server import Server, wait_until
+from nbdproto import Closed, Handshake, info_data
+from server import Server
 
 MIB = 1 << 20
 

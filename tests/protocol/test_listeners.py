@@ -6,7 +6,6 @@ several at once, sockets of a superserver, stdin, --run, the background."""
 
 import fcntl
 import os
-import re
 import select
 import signal
 import socket
@@ -17,7 +16,7 @@ import unittest
 from constants import *
 from nbdproto import Handshake, TIMEOUT, connect_unix
 from server import DirectoryWatch, Server, TcpServer, clean_environment, \
-    free_port, program, run, temporary_directory, wait_until
+    free_port, program, run, temporary_directory
 
 
 def finish(process):

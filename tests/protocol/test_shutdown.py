@@ -11,7 +11,7 @@ import time
 import unittest
 
 from constants import *
-from nbdproto import Closed, info_data
+from nbdproto import info_data
 from server import Server, build_plugin, connect_unix, \
     temporary_directory, wait_until
 from test_transmission import STYLES
