@@ -5,7 +5,6 @@
 patterns."""
 
 import json
-import os
 import unittest
 
 from clients import ClientTest, Server, TcpServer
