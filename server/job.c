@@ -282,6 +282,9 @@ void command_submit(struct connection *connection, void *in_place)
     submit(connection, part);
     if (in_place)
         check_inline(part);
+    /* What has ended is unwound while the cache still has it. */
+    if (connection->disk->pub.flags & ABD_DISK_INLINE)
+        requests_unwind(connection->worker);
 }
 
 void command_dropped(struct connection *connection)

@@ -39,6 +39,8 @@ static size_t take_bytes(struct cursor *cursor, void *to, uint64_t n)
 
     if (taken > n)
         taken = (size_t)n;
+    if (taken == 0)
+        return 0; /* there may be no bytes to point to */
     memcpy(to, cursor->at, taken);
     cursor->at += taken;
     return taken;
@@ -86,6 +88,9 @@ static bool step_header(struct connection *connection, struct cursor *cursor)
         finish(connection);
         return false;
     }
+    /* The next header lies behind the payload, and would be waited for. */
+    if (header.type == NBD_CMD_WRITE && header.length < left_in(cursor))
+        __builtin_prefetch(cursor->at + header.length);
     if (!command_begin(connection, &header)) {
         log_write(ABD_DEBUG, connection->address,
                   "a payload of %llu bytes is too long: disconnecting",

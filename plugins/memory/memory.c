@@ -45,7 +45,7 @@ struct memory {
 
 /* What a lent READ holds until it was sent; in the request's scratch, with the
  * arrays of a long one on the heap. */
-#define FEW 4
+#define FEW 2
 struct lent {
     struct memory *memory;
     unsigned piece_count, block_count;
