@@ -18,6 +18,7 @@ build: deps
 	scripts/build $(BUILD)
 
 demo: build
+	scripts/deps demo
 	scripts/demo $(BUILD)
 
 test: build
