@@ -103,6 +103,7 @@ static void job_end(struct job *job)
     free(job->error_text);
     part_free(head);
     connection->jobs--;
+    connection->worker->jobs--;
     connection_job_ended(connection);
 }
 

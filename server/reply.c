@@ -60,6 +60,7 @@ static void advance(struct connection *connection, uint64_t n)
             return;
         connection->send.sent -= part->part.reply_length;
         list_remove(&part->part.reply_link);
+        connection->worker->sent++;
         part_sent(part);
     }
 }
@@ -192,12 +193,14 @@ static void send_replies(struct connection *connection)
     }
 }
 
-void reply_send_all(struct worker *worker)
+unsigned reply_send_all(struct worker *worker)
 {
     struct list batch, *link;
 
+    worker->sent = 0;
     list_init(&batch);
     list_append_all(&batch, &worker->sending);
     while ((link = list_take_first(&batch)))
         send_replies(container_of(link, struct connection, send.link));
+    return worker->sent;
 }

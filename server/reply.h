@@ -16,8 +16,9 @@ struct worker;
 /* A part has ended: queues what can be sent now.  The request is the reply's
  * from here on and goes to part_sent() later. */
 void reply_queue(struct connection *connection, struct request *part);
-/* Sends what is queued, for all connections; part of the ANSWER stage. */
-void reply_send_all(struct worker *worker);
+/* Sends what is queued, for all connections; part of the ANSWER stage.  Returns
+ * how many replies and chunks have left whole. */
+unsigned reply_send_all(struct worker *worker);
 /* Nothing will be sent any more: what is queued is given back. */
 void reply_discard(struct connection *connection);
 

@@ -83,6 +83,7 @@ static void job_init(struct job *job, struct request *head,
     };
     list_init(&job->all);
     connection->jobs++;
+    connection->worker->jobs++;
 }
 
 /* A part for the next length bytes of the command. */

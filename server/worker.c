@@ -60,13 +60,17 @@ static bool run_kicks(void *arg)
 static bool run_answers(void *arg)
 {
     struct worker *worker = arg;
+    unsigned sent;
 
     /* submit() leaves its plugin's name behind, as asking for the time at each
      * request would cost more than some of them do. */
     loop_set_busy_with(worker->loop, NULL);
     requests_unwind(worker);
-    reply_send_all(worker);
+    sent = reply_send_all(worker);
     transmission_run_ready(worker);
+    /* One client that waits for each answer before it asks again. */
+    if (sent == 1 && worker->jobs == 0)
+        loop_expect_soon(worker->loop);
     loop_set_busy_with(worker->loop, NULL);
     return !list_is_empty(&worker->done) || !list_is_empty(&worker->ready) ||
            !list_is_empty(&worker->kicks) || !list_is_empty(&worker->sending);

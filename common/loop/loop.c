@@ -10,6 +10,7 @@
 #include "loop/self.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,11 @@
 
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
+
+/* Looking for an event that is expected: for as long as two wake-ups of an idle
+ * processor cost, and after it has come so soon so many times. */
+#define SPIN_NS    (UINT64_C(50) * 1000)
+#define SPIN_AFTER 8
 
 #define LONGEST_MS 60000 /* of one sleep where an int has to hold it */
 
@@ -84,22 +90,68 @@ static int sleep_until(struct abd_loop *loop, uint64_t until_ns)
     return epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, (int)left_ms);
 }
 
+void loop_expect_soon(struct abd_loop *loop)
+{
+    loop->expects = true;
+}
+
+/* Looks for events without sleeping, for as long as it pays.  The announcement
+ * of the sleep stands, so messages show as events, too. */
+static int spin(struct abd_loop *loop, uint64_t until_ns)
+{
+    uint64_t end_ns = loop_clock_ns() + SPIN_NS;
+    int n;
+
+    if (end_ns > until_ns)
+        end_ns = until_ns;
+    do {
+        n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, 0);
+    } while (n == 0 && loop_clock_ns() < end_ns);
+    return n;
+}
+
+static int sleep_for_events(struct abd_loop *loop)
+{
+    uint64_t until_ns = timer_next_ns(loop);
+
+    if (until_ns == UINT64_MAX)
+        return epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, -1);
+    return sleep_until(loop, until_ns);
+}
+
+/* The same where an event is expected: is it as quick as the ones before? */
+static int sleep_shortly(struct abd_loop *loop)
+{
+    uint64_t begin_ns = loop_clock_ns();
+    int n = 0;
+
+    if (loop->quick >= SPIN_AFTER && !loop->shares_cpu)
+        n = spin(loop, timer_next_ns(loop));
+    if (n == 0)
+        n = sleep_for_events(loop);
+    if (loop_clock_ns() - begin_ns < SPIN_NS)
+        loop->quick++;
+    else
+        loop->quick = 0;
+    return n;
+}
+
 /* Fills the batch; sleeps only if nothing is left to do. */
 static void wait_for_events(struct abd_loop *loop)
 {
     bool may_sleep = !loop->again && !loop->mailbox.first &&
                      mailbox_prepare_sleep(&loop->mailbox);
-    uint64_t until_ns = timer_next_ns(loop);
     int n;
 
     if (may_sleep)
         count(&loop->sleeps);
     if (!may_sleep)
         n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, 0);
-    else if (until_ns == UINT64_MAX)
-        n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, -1);
+    else if (loop->expects)
+        n = sleep_shortly(loop);
     else
-        n = sleep_until(loop, until_ns);
+        n = sleep_for_events(loop);
+    loop->expects = false;
     if (may_sleep)
         mailbox_withdraw(&loop->mailbox);
     loop->batch_next = 0;
@@ -155,6 +207,14 @@ static void run_stages(struct abd_loop *loop)
     }
 }
 
+static bool has_one_cpu(void)
+{
+    cpu_set_t cpus;
+
+    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 &&
+           CPU_COUNT(&cpus) == 1;
+}
+
 static void *run_loop(void *arg)
 {
     struct abd_loop *loop = arg;
@@ -165,6 +225,7 @@ static void *run_loop(void *arg)
     prctl(PR_SET_NAME, name, 0, 0, 0);
     /* Wake up when a timer is due, not up to 50 us later. */
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+    loop->shares_cpu = has_one_cpu();
     while (!loop->stop) {
         count(&loop->turns);
         wait_for_events(loop);

@@ -39,6 +39,9 @@ struct abd_loop {
     uint32_t timer_sequence;
     struct list hooks, hooks_to_run;
     bool again;             /* a stage left work behind */
+    bool expects;           /* an event, within microseconds */
+    unsigned quick;         /* how often in a row it has come so soon */
+    bool shares_cpu;        /* with everybody: whoever spins is in the way */
     bool stop;              /* this turn is the last */
     bool has_pwait2;        /* the kernel takes timeouts in nanoseconds */
     uintptr_t running;      /* the callback, for whom to name */
@@ -52,8 +55,6 @@ struct abd_loop {
     struct mailbox mailbox;
     struct loop_message stop_message;
 };
-
-
 
 /* CLOCK_MONOTONIC, now. */
 uint64_t loop_clock_ns(void);
