@@ -72,6 +72,7 @@ enum abd_disk_flag {
     ABD_DISK_ROTATIONAL = 8,
     ABD_DISK_FAST_ZERO = 16, /* honours ABD_REQ_FAST */
     ABD_DISK_MULTI_CONN = 32, /* PER_CLIENT: a flush covers all clients */
+    ABD_DISK_HIDES_ZERO = 64, /* clients are not offered to write zeroes */
 };
 
 enum abd_plugin_flag {

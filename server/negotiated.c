@@ -22,14 +22,17 @@
 /* Flags about writing, which a client that may not write is not told. */
 static uint16_t writing_flags(const struct disk *disk)
 {
-    /* Zeroes can always be written; FAST_ZERO is the disk's to promise. */
-    uint16_t flags = NBD_FLAG_SEND_WRITE_ZEROES;
+    uint16_t flags = 0;
 
     if (disk->pub.fua == ABD_FUA_NATIVE ||
         (disk->pub.fua == ABD_FUA_EMULATE && disk_has(disk, ABD_OP_FLUSH)))
         flags |= NBD_FLAG_SEND_FUA;
     if (disk_has(disk, ABD_OP_TRIM))
         flags |= NBD_FLAG_SEND_TRIM;
+    /* Zeroes can always be written; FAST_ZERO is the disk's to promise. */
+    if (disk->pub.flags & ABD_DISK_HIDES_ZERO)
+        return flags;
+    flags |= NBD_FLAG_SEND_WRITE_ZEROES;
     if (disk->pub.flags & ABD_DISK_FAST_ZERO)
         flags |= NBD_FLAG_SEND_FAST_ZERO;
     return flags;

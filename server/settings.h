@@ -20,7 +20,7 @@ struct settings {
     unsigned max_connections; /* --max-connections */
 
     /* Protocol. */
-    const char *export_name; /* --export-name: stands for the name "" */
+    const char *export_name; /* --export-name: what --run and --print-uri say */
     bool read_only;          /* --readonly */
     bool oldstyle;           /* --oldstyle */
     bool no_structured;      /* --no-sr: neither structured nor extended */

@@ -129,6 +129,7 @@ static void nozero_opened(struct abd_disk *disk, struct abd_disk *below,
     switch (nozero->mode) {
     case ZERO_NONE:
         disk->ops &= ~(1U << ABD_OP_ZERO);
+        disk->flags |= ABD_DISK_HIDES_ZERO;
         break;
     case ZERO_EMULATE:
         disk->ops |= 1U << ABD_OP_ZERO;
