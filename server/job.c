@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static bool is_chunked(const struct job *job)
 {
@@ -196,9 +197,33 @@ static void chunk_ended(struct job *job, struct request *part, int error)
         part_free(part);
 }
 
+/* Are the ranges of files that were lent still there?  A simple reply promises
+ * data in its header and can't take that back, so a file that was cut short is
+ * better noticed before.  (What is cut after this look means to disconnect.) */
+static bool files_are_there(const struct request *part)
+{
+    struct stat stat;
+
+    for (unsigned i = 0; part->lent.pieces && i < part->lent.n; i++) {
+        const struct abd_piece *piece = &part->lent.pieces[i];
+
+        if (piece->kind == ABD_PIECE_FILE && fstat(piece->fd, &stat) == 0 &&
+            S_ISREG(stat.st_mode) &&
+            piece->fd_offset + piece->length > (uint64_t)stat.st_size)
+            return false;
+    }
+    return true;
+}
+
 void part_ended(struct request *part, int error)
 {
     struct job *job = part->part.job;
+
+    if (!error && job->connection->negotiated.style == NBD_SIMPLE &&
+        !files_are_there(part)) {
+        request_release(part);
+        error = EIO;
+    }
 
     list_remove(&part->part.link);
     job->parts--;
