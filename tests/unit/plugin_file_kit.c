@@ -34,7 +34,9 @@ char path[64];
 
 atomic_int fail_read, fail_write, fail_sync, fail_allocate, fail_seek;
 atomic_uint syncs, dsync_writes;
-static atomic_uint steps;
+atomic_int fail_ring, ring_limit;
+atomic_bool ring_busy;
+static atomic_uint steps, results, submissions;
 atomic_uint limit;
 atomic_bool refuse_dsync;
 
@@ -112,6 +114,55 @@ off_t __wrap_lseek64(int fd, off_t offset, int whence)
 {
     errno = atomic_load(&fail_seek);
     return errno ? -1 : __real_lseek64(fd, offset, whence);
+}
+unsigned __real_io_uring_peek_batch_cqe(struct io_uring *,
+                                        struct io_uring_cqe **, unsigned);
+unsigned __wrap_io_uring_peek_batch_cqe(struct io_uring *,
+                                        struct io_uring_cqe **, unsigned);
+
+unsigned __wrap_io_uring_peek_batch_cqe(struct io_uring *ring,
+                                        struct io_uring_cqe **cqes, unsigned n)
+{
+    unsigned found = __real_io_uring_peek_batch_cqe(ring, cqes, n);
+    int most = atomic_load(&ring_limit), err = atomic_load(&fail_ring);
+
+    for (unsigned i = 0; i < found && (most || err); i++) {
+        if (atomic_fetch_add(&results, 1) % 2)
+            continue;
+        if (err)
+            cqes[i]->res = -err;
+        else if (cqes[i]->res > most)
+            cqes[i]->res = most;
+    }
+    return found;
+}
+int __real_io_uring_submit(struct io_uring *);
+int __wrap_io_uring_submit(struct io_uring *);
+int __real_io_uring_submit_and_get_events(struct io_uring *);
+int __wrap_io_uring_submit_and_get_events(struct io_uring *);
+struct io_uring_sqe *__real_io_uring_get_sqe(struct io_uring *);
+struct io_uring_sqe *__wrap_io_uring_get_sqe(struct io_uring *);
+
+static bool is_busy(void)
+{
+    return atomic_load(&ring_busy) && atomic_fetch_add(&submissions, 1) % 2;
+}
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+    return is_busy() ? -EBUSY : __real_io_uring_submit(ring);
+}
+
+int __wrap_io_uring_submit_and_get_events(struct io_uring *ring)
+{
+    return is_busy() ? -EBUSY : __real_io_uring_submit_and_get_events(ring);
+}
+
+struct io_uring_sqe *__wrap_io_uring_get_sqe(struct io_uring *ring)
+{
+    if (atomic_load(&ring_busy) && io_uring_sq_ready(ring) >= 8)
+        return NULL;
+    return __real_io_uring_get_sqe(ring);
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 

@@ -32,6 +32,12 @@ extern atomic_bool refuse_dsync; /* EOPNOTSUPP */
 /* Bytes that one read or write does at most; every other one is interrupted.
  * 0: any. */
 extern atomic_uint limit;
+/* Every other result of a ring becomes this error, or is cut to so many bytes.
+ */
+extern atomic_int fail_ring;
+extern atomic_int ring_limit;
+/* Every other submission to a ring finds it busy, and it holds few. */
+extern atomic_bool ring_busy;
 extern atomic_uint syncs, dsync_writes; /* counted */
 
 uint64_t next_random(uint64_t *state);

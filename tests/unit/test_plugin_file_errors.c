@@ -77,6 +77,68 @@ static void errors_reach_the_client(void **state)
     free(data);
 }
 
+/* Many at once, so that some have to wait for a place in the ring. */
+static void expect_from_ring(int error)
+{
+    const unsigned count = 700;
+    struct plugin_double host;
+    struct request_double *requests = calloc(count, sizeof *requests);
+    uint8_t *data = pages(count * UINT64_C(8192));
+    unsigned failed = 0;
+
+    open_file(&host, count * UINT64_C(8192));
+    memset(data, 9, count * UINT64_C(8192));
+    for (uint64_t at = 0; at < count * UINT64_C(8192); at += MIB / 2)
+        assert_int_equal(run(&host, ABD_OP_WRITE, ABD_REQ_FUA, at,
+                             count * UINT64_C(8192) - at < MIB / 2
+                                 ? count * UINT64_C(8192) - at
+                                 : MIB / 2,
+                             data + at),
+                         0);
+    drop_cache();
+    memset(data, 0, count * UINT64_C(8192));
+    for (unsigned i = 0; i < count; i++) {
+        double_prepare(&host, &requests[i], ABD_OP_READ, i * UINT64_C(8192),
+                       8192, data + i * UINT64_C(8192));
+        if (i)
+            requests[i - 1].next = &requests[i];
+    }
+    atomic_store(error > 0 ? &fail_ring : &ring_limit,
+                 error > 0 ? error : -error);
+    atomic_store(&ring_busy, true);
+    double_submit(0, requests);
+    for (unsigned i = 0; i < count; i++) {
+        double_wait(&requests[i]);
+        if (requests[i].error) {
+            assert_int_equal(requests[i].error, error);
+            failed++;
+        } else {
+            assert_int_equal(data[i * UINT64_C(8192)], 9);
+            assert_int_equal(data[i * UINT64_C(8192) + 8191], 9);
+        }
+    }
+    atomic_store(&fail_ring, 0);
+    atomic_store(&ring_limit, 0);
+    atomic_store(&ring_busy, false);
+    if (error == EIO && set_up->direct && count_rings())
+        assert_int_equal(failed, count / 2);
+    else if (error != EIO)
+        assert_int_equal(failed, 0);
+    close_file(&host);
+    free(requests);
+    free(data);
+}
+
+static void ring_results_are_continued_repeated_or_passed_on(void **state)
+{
+    (void)state;
+    expect_from_ring(EIO);
+    expect_from_ring(EINTR);
+    expect_from_ring(EAGAIN);
+    expect_from_ring(EOPNOTSUPP);
+    expect_from_ring(-4096);
+}
+
 static void failed_flush_stays_failed_until_reopened(void **state)
 {
     struct plugin_double host;
@@ -244,6 +306,7 @@ static int run_group(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_and_interrupted_steps_are_continued),
         cmocka_unit_test(errors_reach_the_client),
+        cmocka_unit_test(ring_results_are_continued_repeated_or_passed_on),
         cmocka_unit_test(failed_flush_stays_failed_until_reopened),
         cmocka_unit_test(durable_write_without_dsync_is_flushed),
         cmocka_unit_test(what_is_not_supported_is_left_to_the_server),

@@ -251,6 +251,27 @@ static void largest_disk_works(void **state)
     close_memory(&host);
 }
 
+/* A hole that is found in the middle of where nothing is ends where data is. */
+static void hole_ends_where_data_begins(void **state)
+{
+    const uint64_t data = UINT64_C(1024) * BLOCK;
+    struct plugin_double host;
+    struct request_double request = {0};
+    uint8_t byte = 1;
+
+    (void)state;
+    open_memory(&host, DISK_MAX);
+    assert_int_equal(run(&host, ABD_OP_WRITE, 0, data, 1, &byte), 0);
+    assert_int_equal(double_run(&host, &request, ABD_OP_EXTENTS, 700 * BLOCK,
+                                1000 * BLOCK, NULL),
+                     0);
+    assert_int_equal(request.extent_count, 3);
+    assert_int_equal(request.extents[0].length, data - 700 * BLOCK);
+    assert_int_equal(request.extents[1].length, BLOCK);
+    assert_int_equal(request.extents[1].flags, 0);
+    close_memory(&host);
+}
+
 static void one_extent_is_the_whole_first_one(void **state)
 {
     struct plugin_double host;
@@ -579,6 +600,7 @@ int main(void)
         cmocka_unit_test(refuses_unknown_parameters_and_bad_sizes),
         cmocka_unit_test(behaves_like_an_array),
         cmocka_unit_test(largest_disk_works),
+        cmocka_unit_test(hole_ends_where_data_begins),
         cmocka_unit_test(one_extent_is_the_whole_first_one),
         cmocka_unit_test(zero_keeps_the_range_allocated_unless_it_may_trim),
         cmocka_unit_test(trim_and_zero_give_memory_back),
