@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright the abdkit authors
 """--status=PATH answers each connection with one JSON object about exports,
-connections and memory; --status-of prints it for people."""
+connections and memory."""
 
 import contextlib
 import json
@@ -12,21 +12,21 @@ import select
 import signal
 import socket
 import stat
-import subprocess
 import threading
 import time
 import unittest
 
 from constants import *
 from nbdproto import Conn, connect_unix
-from server import (Server, build_plugin, program, run,
-                    temporary_directory, wait_until)
+from server import (Server, build_plugin, run, temporary_directory,
+                    wait_until)
 
 MANUAL = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                       "..", "..", "docs", "abdkit-status.pod")
 COMMANDS = ["read", "write", "flush", "trim", "cache", "write_zeroes",
             "block_status"]
 ASKERS = 32                     # LIMIT_STATUS_CLIENTS
+TURN_NS = 100_000_000           # a loop's clock may be that late, under load
 LONG_NAME = '"' * 4096          # twice as long in JSON
 
 
@@ -189,6 +189,7 @@ class Contents(StatusTest):
             self.assertTrue(export["read_only"])
 
     def test_connections(self):
+        begin = time.monotonic_ns()
         with self.start("memory", "16M") as server, \
                 server.client() as simple, \
                 server.client(structured=True) as structured, \
@@ -214,14 +215,13 @@ class Contents(StatusTest):
                 self.assertFalse(connection["unread_replies"])
             ids = [connection["id"] for connection in status["connections"]]
             self.assertEqual(sorted(set(ids)), ids)
-            ages = [connection["age_ns"]
-                    for connection in status["connections"]]
-            self.assertEqual(sorted(ages, reverse=True), ages)
             again = self.ask()["connections"]
+            end = time.monotonic_ns()
             for old, new in zip(status["connections"], again):
+                self.assertLessEqual(old["age_ns"], end - begin)
                 self.assertGreater(new["age_ns"], old["age_ns"])
-            self.assertLessEqual(again[0]["age_ns"] - ages[0],
-                                 time.monotonic_ns() - before)
+                self.assertLessEqual(new["age_ns"] - old["age_ns"],
+                                     end - before + TURN_NS)
             handshake.close()
             for client in (simple, structured, extended):
                 client.disconnect()
@@ -288,7 +288,7 @@ class Contents(StatusTest):
 
 class InFlight(StatusTest):
     def test_the_oldest_grows_older(self):
-        with self.start("memory", "16M", "rdelay=1500ms", options=[
+        with self.start("memory", "16M", "rdelay=3", options=[
                 "--filter=delay", "--loops=2"]) as server, \
                 server.client() as client, server.client() as other:
             client.write(0, bytes(512))
@@ -300,13 +300,15 @@ class InFlight(StatusTest):
             before = time.monotonic_ns()
             first = self.ask()
             after = time.monotonic_ns()
+            self.check_first(first, after - sent)
+            grown = first["oldest_ns"] + 4 * TURN_NS
+            wait_until(lambda: self.ask()["oldest_ns"] > grown)
             other.submit(CMD_READ, 0, 512)
             other.submit(CMD_FLUSH)
             other.receive()
             asked = time.monotonic_ns()
             second = self.ask()
             end = time.monotonic_ns()
-            self.check_first(first, after - sent)
             self.check_second(first, second, asked - after, end - before)
             client.receive_all()
             other.receive_all()
@@ -321,7 +323,7 @@ class InFlight(StatusTest):
         export, = status["exports"]
         for counted in (status, export, status["connections"][0]):
             self.assertEqual(counted["requests_in_flight"], 5)
-            self.assertLessEqual(counted["oldest_ns"], most_ns)
+            self.assertLessEqual(counted["oldest_ns"], most_ns + TURN_NS)
         self.assert_idle(status["connections"][1])
         self.assertEqual(sum(lane["in_flight"] for lane in export["lanes"]),
                          5)
@@ -336,10 +338,11 @@ class InFlight(StatusTest):
         for old, new in ((first, second),
                          (first["connections"][0], second["connections"][0])):
             grown = new["oldest_ns"] - old["oldest_ns"]
-            self.assertGreaterEqual(grown, least_ns)
-            self.assertLessEqual(grown, most_ns)
+            self.assertGreaterEqual(grown, 4 * TURN_NS)
+            self.assertGreaterEqual(grown, least_ns - TURN_NS)
+            self.assertLessEqual(grown, most_ns + TURN_NS)
         self.assertLess(second["connections"][1]["oldest_ns"],
-                        second["connections"][0]["oldest_ns"])
+                        second["connections"][0]["oldest_ns"] - 2 * TURN_NS)
 
     def test_percentiles(self):
         with self.start("memory", "16M", "rdelay=20ms", options=[
@@ -572,6 +575,19 @@ class File(StatusTest):
             self.assertEqual(self.ask()["clients"], 0)
         self.assertFalse(os.path.exists(self.path))
 
+    def test_it_goes_with_a_server_that_could_not_drain(self):
+        with temporary_directory() as directory, self.start(
+                build_plugin("keeper", directory),
+                options=["--drain-timeout=1"]) as server, \
+                server.client() as client:
+            client.submit(CMD_READ, 0, 512)
+            client.submit(CMD_FLUSH)
+            client.receive()
+            server.signal(signal.SIGTERM)
+            wait_until(lambda: self.ask()["state"] == "draining")
+            self.assertEqual(server.wait(), 1)
+            self.assertFalse(os.path.exists(self.path))
+
     def test_one_that_is_in_use(self):
         with self.start("memory", "16M"):
             done = run("-f", "--status=" + self.path, "-U",
@@ -586,181 +602,6 @@ class File(StatusTest):
         done = run("-f", "--status=" + path, "-U", "-", "memory", "1M")
         self.assertEqual(done.returncode, 1)
         self.assertIn(path, done.stderr)
-
-
-class ForPeople(StatusTest):
-    def test_tables(self):
-        with self.start("memory", "16M", "rdelay=1", options=[
-                "--filter=delay", "--loops=2"]) as server, \
-                server.client(name="disk one") as client, \
-                server.greet():
-            for n in range(3):
-                client.write(0, bytes(1 << 20))
-            client.call(CMD_WRITE, 1 << 40, payload=bytes(1))
-            client.submit(CMD_READ, 0, 512)
-            client.submit(CMD_READ, 0, 512)
-            client.submit(CMD_FLUSH)
-            client.receive()
-            done = run("--status-of", self.path)
-            self.assertEqual((done.returncode, done.stderr), (0, ""))
-            self.check(done.stdout, server.pid)
-            client.receive_all()
-            client.disconnect()
-
-    def check(self, text, pid):
-        lines = text.splitlines()
-        self.assertLessEqual(max(map(len, lines)), 80)
-        self.assertRegex(lines[0], r"^abdkit \S+, process %d, serving, up "
-                         % pid)
-        for pattern in (
-                r"^Clients +2 of at most 100$",
-                r"^Requests +5 answered, 1 of them with an error$",
-                r"^ +2 in flight, the oldest for \d\S*$",
-                r"^Bytes +0 read, 3\.00M written$",
-                r"^Memory +0 in buffers and \S+ elsewhere, of 80\.0M; "
-                r"0 wait for more$",
-                r"^write +4 ",
-                r'^"disk one" +16\.0M +1 +5 +1 +0 +3\.00M +2 +\d',
-                r'^1 +unix:%d +"disk one" +\d\S* +5 +0 +3\.00M +2 +\d'
-                % os.getpid(),
-                r"^ +errors: 1$",
-                r"^2 +unix:%d +- +\d\S* +0 +0 +0 +0 +-$" % os.getpid(),
-                r"^ +handshake$",
-                r'^delay +"disk one" +open +2 +0 +0$',
-                r'^memory +"disk one" +open +0 +0 +0$',
-                r"^0 +\d", r"^1 +\d"):
-            self.assertRegex(text, re.compile(pattern, re.M))
-        self.assertNotRegex(text, re.compile(r"^trim", re.M))
-
-    def test_an_idle_server(self):
-        with self.start("memory", "16M"):
-            done = run("--status-of", self.path)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn("none in flight", done.stdout)
-            self.assertNotIn("EXPORT", done.stdout)
-            self.assertNotIn("LATENCY", done.stdout)
-
-    def test_a_full_disk(self):
-        with self.start("memory", "16M"), open("/dev/full", "w") as full:
-            done = subprocess.run(
-                program() + ["--status-of", self.path], stdout=full,
-                stderr=subprocess.PIPE, text=True)
-            self.assertEqual(done.returncode, 1)
-            self.assertIn("--status-of %s: printing" % self.path, done.stderr)
-
-
-class NoAnswer(unittest.TestCase):
-    """--status-of where there is no abdkit: exit 1, a reason, no output."""
-
-    def setUp(self):
-        self.directory = self.enterContext(temporary_directory())
-        self.path = os.path.join(self.directory, "status")
-
-    def refuse(self, reason, path=None):
-        path = path or self.path
-        done = run("--status-of", path)
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("--status-of %s: " % path, done.stderr)
-        self.assertIn(reason, done.stderr)
-        self.assertEqual(len(done.stderr.splitlines()), 1)
-
-    @contextlib.contextmanager
-    def fake(self, *parts, wait=False):
-        """Somebody who says this to the first asker."""
-        def serve():
-            conn, _ = listener.accept()
-            with conn, contextlib.suppress(BrokenPipeError):
-                for part in parts:
-                    conn.sendall(part)
-                if wait:
-                    conn.recv(1)    # until the asker gives up
-
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.path)
-            listener.listen()
-            thread = threading.Thread(target=serve)
-            thread.start()
-            try:
-                yield
-            finally:
-                thread.join()
-        os.unlink(self.path)
-
-    def test_no_such_file(self):
-        self.refuse("No such file")
-
-    def test_no_socket(self):
-        with open(self.path, "w"):
-            pass
-        self.refuse("not a socket")
-
-    def test_a_path_that_is_too_long(self):
-        self.refuse("too long", self.path + "x" * 200)
-
-    def test_nobody_listens(self):
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.path)
-        self.refuse("nobody listens")
-
-    def test_a_server_that_was_killed(self):
-        with Server("memory", "1M", options=["--status=" + self.path]
-                    ) as server:
-            os.kill(server.pid, signal.SIGKILL)
-            server.process.wait()
-            server.ended = True
-            self.refuse("nobody listens")
-
-    def test_a_datagram_socket(self):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-            other.bind(self.path)
-            self.refuse("not a stream socket")
-
-    def test_an_empty_answer(self):
-        with self.fake():
-            self.refuse("without an answer")
-
-    def test_not_json(self):
-        with self.fake(b"NBDMAGICIHAVEOPT\0\3"):
-            self.refuse("not JSON: byte 0")
-        with self.fake(b'{"abdkit": "1", }'):
-            self.refuse("not JSON: byte 16")
-
-    def test_a_cut_answer(self):
-        with self.fake(b'{"abdkit": "0.1.0", "exports": [{"na', b'me": "'):
-            self.refuse("ends too early")
-
-    def test_somebody_elses_json(self):
-        for text in (b'{"version": 1}\n', b"[1,2]", b"null"):
-            with self.subTest(text=text), self.fake(text):
-                self.refuse("not abdkit's")
-
-    def test_an_nbd_socket(self):
-        with Server("memory", "1M", options=["--handshake-timeout=1"]
-                    ) as server:
-            self.refuse("not JSON", server.path)
-
-    def test_an_answer_without_an_end(self):
-        with self.fake(*[b" " * (1 << 20)] * 80):
-            self.refuse("does not end")
-
-    def test_a_silent_server(self):
-        with self.fake(b'{"abdkit"', wait=True):
-            begin = time.monotonic()
-            self.refuse("within 10 s")
-            self.assertGreater(time.monotonic() - begin, 9)
-
-    def test_odd_but_good_answers(self):
-        """Of another version: what is missing or of another kind."""
-        for text in (b'{"abdkit": 7}', b'{"abdkit": "9", "exports": 1}',
-                     b'{"abdkit": "9", "exports": [1, {}, {"name": "\\u001b"}'
-                     b'], "connections": [[]], "latency": {"a": {"count": 1}'
-                     b'}, "memory": null, "loops": [{}], "disks": [{"lanes":'
-                     b' [{"in_flight": -1}]}], "requests": 1e3}'):
-            with self.subTest(text=text), self.fake(text):
-                done = run("--status-of", self.path)
-                self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertRegex(done.stdout, r"^abdkit ")
-                self.assertNotIn("\x1b", done.stdout)
 
 
 if __name__ == "__main__":
