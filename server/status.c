@@ -10,6 +10,7 @@
  * what everybody gets was true after he came.  All who asked share one text. */
 #include "server/status.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -222,11 +223,13 @@ static void collect(void)
  * longest gives way. */
 static bool accept_one(void)
 {
+    struct asker *first = list_first(&reading, struct asker, link);
     int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+    assert(first || askers_n < LIMIT_STATUS_CLIENTS);
     if (fd >= 0 && add_asker(fd)) {
-        if (askers_n > LIMIT_STATUS_CLIENTS)
-            end(list_first(&reading, struct asker, link));
+        if (first && askers_n > LIMIT_STATUS_CLIENTS)
+            end(first);
         return true;
     }
     if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))

@@ -42,7 +42,9 @@ static bool refuse(struct reader *reader, const char *why)
 /* The next byte; NUL at the end (one in the text is no part of any token). */
 static char peek(const struct reader *reader)
 {
-    return reader->at < reader->length ? reader->text[reader->at] : '\0';
+    if (reader->at == reader->length)
+        return '\0';
+    return reader->text[reader->at];
 }
 
 static bool take(struct reader *reader, char c)
