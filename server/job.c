@@ -74,6 +74,8 @@ static void count(struct job *job)
 
     count_traffic(&connection->traffic, job);
     count_traffic(&connection->lane->traffic, job);
+    if (ns == 0)
+        connection->worker->at_once++;
     counter_add(&counters->requests, 1);
     if (job->type < NBD_CMD_RESIZE)
         histogram_add(&counters->latency[job->type], ns);

@@ -68,9 +68,11 @@ static bool run_answers(void *arg)
     requests_unwind(worker);
     sent = reply_send_all(worker);
     transmission_run_ready(worker);
-    /* One client that waits for each answer before it asks again. */
-    if (sent == 1 && worker->jobs == 0)
+    /* One client that waits for each answer before it asks again, and a disk
+     * that is quick: with a slow one, waking up is little beside it. */
+    if (sent == 1 && worker->at_once == 1 && worker->jobs == 0)
         loop_expect_soon(worker->loop);
+    worker->at_once = 0;
     loop_set_busy_with(worker->loop, NULL);
     return !list_is_empty(&worker->done) || !list_is_empty(&worker->ready) ||
            !list_is_empty(&worker->kicks) || !list_is_empty(&worker->sending);

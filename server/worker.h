@@ -54,8 +54,9 @@ struct worker {
     _Atomic unsigned connections_n;
     bool draining;
 
-    unsigned sent; /* replies and chunks, in this turn */
-    unsigned jobs; /* commands of all connections, not answered yet */
+    unsigned sent;    /* replies and chunks, in this turn */
+    unsigned at_once; /* commands answered in the turn they came, of these */
+    unsigned jobs;    /* commands of all connections, not answered yet */
 
     /* Where connections receive into, one after the other. */
     uint8_t *receive_buffer; /* NULL: a connection holds it */

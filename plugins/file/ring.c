@@ -11,9 +11,7 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <sys/eventfd.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include "blocking.h"
 #include "file.h"
@@ -124,9 +122,7 @@ static void turn(struct ring *ring)
         queue_waiting(ring);
         if (!io_uring_sq_ready(&ring->uring))
             continue;
-        int result = ring->deferred
-                         ? io_uring_submit_and_get_events(&ring->uring)
-                         : io_uring_submit(&ring->uring);
+        int result = io_uring_submit(&ring->uring);
         /* The entries stay in the queue.  No completion may be under way that
          * would bring us back here. */
         if (result < 0) {
@@ -142,57 +138,42 @@ static void on_readable(void *arg, uint32_t ready)
 {
     struct ring *ring = arg;
 
-    uint64_t count;
-
     (void)ready;
-    if (read(ring->wakeup, &count, sizeof count) < 0)
-        return;
-    if (ring->deferred)
-        io_uring_get_events(&ring->uring);
     reap(ring);
     turn(ring);
 }
 
+/* Completions are posted when the thread is in the kernel anyway, or wake it up
+ * there (not by an interrupt); reading them takes no system call. */
 static int open_uring(struct ring *ring)
 {
-    /* One thread uses it, and asks for completions: no interrupts. */
-    unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    unsigned flags = IORING_SETUP_COOP_TASKRUN;
 
     if (!file_debug.io_uring)
         return ENOSYS;
-    ring->deferred = true;
     int err = -io_uring_queue_init(RING_ENTRIES, &ring->uring, flags);
-    if (err == EINVAL) {
-        ring->deferred = false;
+    if (err == EINVAL)
         err = -io_uring_queue_init(RING_ENTRIES, &ring->uring, 0);
-    }
     return err;
 }
 
-/* The ring's own descriptor doesn't become readable for what is deferred, so
- * the loop watches an eventfd. */
+/* The ring's descriptor is readable while there are completions. */
 static int watch_ring(struct ring *ring)
 {
+    int err;
+
     /* An overfull ring would lose completions. */
     if (!(ring->uring.features & IORING_FEAT_NODROP))
         return ENOSYS;
-    ring->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (ring->wakeup < 0)
-        return errno;
-    int err = -io_uring_register_eventfd(&ring->uring, ring->wakeup);
-    if (!err)
-        err = abd_watch_start(&ring->watch, ring->wakeup, ABD_READABLE,
-                              on_readable, ring);
-    if (err) {
-        close(ring->wakeup);
-        ring->wakeup = -1;
-    }
+    err = abd_watch_start(&ring->watch, ring->uring.ring_fd, ABD_READABLE,
+                          on_readable, ring);
+    ring->ready = !err;
     return err;
 }
 
 void ring_start(struct ring *ring, struct file *file)
 {
-    *ring = (struct ring){.file = file, .wakeup = -1};
+    *ring = (struct ring){.file = file};
     ring->waiting_end = &ring->waiting;
     ring->batch_end = &ring->batch;
     if (!open_uring(ring) && watch_ring(ring))
@@ -201,18 +182,17 @@ void ring_start(struct ring *ring, struct file *file)
 
 void ring_stop(struct ring *ring)
 {
-    if (ring->wakeup < 0)
+    if (!ring->ready)
         return;
     abd_timer_stop(&ring->retry);
     abd_watch_stop(&ring->watch);
     io_uring_queue_exit(&ring->uring);
-    close(ring->wakeup);
-    ring->wakeup = -1;
+    ring->ready = false;
 }
 
 void ring_submit(struct ring *ring, struct op *op)
 {
-    if (ring->wakeup < 0)
+    if (!ring->ready)
         blocking_start(op);
     else if (ring->waiting || !queue(ring, op))
         append(&ring->waiting_end, op);
@@ -239,7 +219,7 @@ void ring_batch(struct ring *ring, struct op *op)
 void ring_kick(struct ring *ring)
 {
     start_batch(ring);
-    if (ring->wakeup >= 0)
+    if (ring->ready)
         turn(ring);
 }
 

@@ -21,8 +21,7 @@ struct op;
 struct ring {
     struct file *file;
     struct io_uring uring;
-    int wakeup;    /* eventfd: something ended; -1: there is no ring */
-    bool deferred; /* completions come when the kernel is asked for them */
+    bool ready; /* there is a ring; otherwise the work pool does it all */
     struct op *waiting, **waiting_end; /* for a place in the ring */
     struct op *batch, **batch_end;     /* writes for the work pool */
     unsigned batch_count;
