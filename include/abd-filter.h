@@ -99,11 +99,9 @@ struct abd_io {
  * which must not be ended before, and whose client and cancellation it shares;
  * NULL: none.  It cannot fail or run out of memory within children and
  * background; beyond them the server aborts.  Returns the child. */
-struct abd_request *abd_child(struct abd_request *parent,
-                              struct abd_disk *below, const struct abd_io *io,
-                              void (*ended)(struct abd_request *child,
-                                            int error, void *arg),
-                              void *arg);
+struct abd_request *abd_child(
+    struct abd_request *parent, struct abd_disk *below, const struct abd_io *io,
+    void (*ended)(struct abd_request *child, int error, void *arg), void *arg);
 
 /* Inside ended() only: what the child brought.  Both belong to the server. */
 struct abd_extent {

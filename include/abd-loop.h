@@ -55,7 +55,9 @@ uint64_t abd_loop_now_ns(void);
  * must stay open until the watch is stopped.  Returns 0 or an errno value
  * (EPERM: a regular file, which is always ready). */
 enum abd_event { ABD_READABLE = 1, ABD_WRITABLE = 2, ABD_EVENT_ERROR = 4 };
-struct abd_watch { void *reserved[8]; };
+struct abd_watch {
+    void *reserved[8];
+};
 int abd_watch_start(struct abd_watch *watch, int fd, uint32_t events,
                     void (*fn)(void *arg, uint32_t ready), void *arg);
 int abd_watch_change(struct abd_watch *watch, uint32_t events);
@@ -63,20 +65,26 @@ void abd_watch_stop(struct abd_watch *watch);
 
 /* Calls fn after delay_ns (never earlier, usually within 0.1 ms), then every
  * repeat_ns unless that is 0.  A repeating timer that is late skips turns. */
-struct abd_timer { void *reserved[8]; };
+struct abd_timer {
+    void *reserved[8];
+};
 void abd_timer_start(struct abd_timer *timer, uint64_t delay_ns,
                      uint64_t repeat_ns, void (*fn)(void *arg), void *arg);
 void abd_timer_stop(struct abd_timer *timer);
 
 /* Calls fn once in every turn in which anything happened, before answers are
  * sent: the place for one io_uring_enter() or the like for a whole batch. */
-struct abd_hook { void *reserved[4]; };
+struct abd_hook {
+    void *reserved[4];
+};
 void abd_hook_start(struct abd_hook *hook, void (*fn)(void *arg), void *arg);
 void abd_hook_stop(struct abd_hook *hook);
 
 /* Calls fn once on the loop's thread.  Tasks from one thread run in the order
  * of posting.  One cannot be taken back; it may be posted again from fn on. */
-struct abd_task { void *reserved[4]; };
+struct abd_task {
+    void *reserved[4];
+};
 void abd_post(struct abd_loop *loop, struct abd_task *task,
               void (*fn)(void *arg), void *arg);
 
@@ -86,7 +94,9 @@ void abd_post(struct abd_loop *loop, struct abd_task *task,
  * (Blocking plugins and filters have threads of their own, not these.)  At
  * shutdown, disks are closed only when the plugin says so, so a plugin waits
  * for done() before abd_closed(). */
-struct abd_work { void *reserved[8]; };
+struct abd_work {
+    void *reserved[8];
+};
 void abd_work_start(struct abd_loop *loop, struct abd_work *work,
                     void (*run)(void *arg), void (*done)(void *arg), void *arg);
 

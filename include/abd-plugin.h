@@ -66,11 +66,11 @@ enum abd_request_flag {
 enum abd_fua { ABD_FUA_NONE, ABD_FUA_EMULATE, ABD_FUA_NATIVE };
 
 enum abd_disk_flag {
-    ABD_DISK_PARALLEL = 1,   /* see THREADS */
-    ABD_DISK_INLINE = 2,     /* submit() always completes before it returns */
-    ABD_DISK_LENDS = 4,      /* READ: data may be NULL, see abd_complete_lent */
+    ABD_DISK_PARALLEL = 1, /* see THREADS */
+    ABD_DISK_INLINE = 2,   /* submit() always completes before it returns */
+    ABD_DISK_LENDS = 4,    /* READ: data may be NULL, see abd_complete_lent */
     ABD_DISK_ROTATIONAL = 8,
-    ABD_DISK_FAST_ZERO = 16, /* honours ABD_REQ_FAST */
+    ABD_DISK_FAST_ZERO = 16,  /* honours ABD_REQ_FAST */
     ABD_DISK_MULTI_CONN = 32, /* PER_CLIENT: a flush covers all clients */
     ABD_DISK_HIDES_ZERO = 64, /* clients are not offered to write zeroes */
 };
@@ -91,7 +91,7 @@ struct abd_instance {
 /* A connection.  The server's; valid from admit() to leave(), in a request, and
  * as long as a PER_CLIENT disk.  Unknown: NULL or -1. */
 struct abd_client {
-    uint64_t id; /* never used twice */
+    uint64_t id;                    /* never used twice */
     const char *address, *identity; /* identity: what TLS proved */
     int64_t pid, uid, gid;
     bool tls;
@@ -102,14 +102,14 @@ struct abd_client {
 struct abd_disk {
     size_t struct_size;
     struct abd_instance *instance;
-    struct abd_loop *loop; /* abd-loop.h */
+    struct abd_loop *loop;           /* abd-loop.h */
     const struct abd_client *client; /* PER_CLIENT; else NULL */
     const char *export_name;         /* as asked for; "": the default one */
     bool read_only;                  /* the server will never write */
     /* ---- */
     void *state;
     const char *canonical_name, *description; /* or NULL; until abd_closed() */
-    uint64_t size;          /* at most INT64_MAX */
+    uint64_t size;                            /* at most INT64_MAX */
     /* The server cuts what is longer.  READ, WRITE: 0 means 1 MiB, else a
      * multiple of 4096.  ZERO, TRIM, and EXTENTS and CACHE with max_trim: 0
      * means any length. */
@@ -186,8 +186,15 @@ void abd_add_export(struct abd_exports *exports, const char *name,
                     const char *description);
 void abd_exports_done(struct abd_exports *exports, int error);
 
-struct abd_parameter { const char *name, *help; };       /* end: NULL name */
-struct abd_debug_flag { const char *name; int *value; }; /* -D plugin.name=N */
+/* An array of them ends with a NULL name. */
+struct abd_parameter {
+    const char *name, *help;
+};
+/* -D plugin.name=N; the array ends likewise. */
+struct abd_debug_flag {
+    const char *name;
+    int *value;
+};
 
 /* abd_plugin_entry() in the shared object returns one of these.  All callbacks
  * but open, submit and close may be NULL.  int: 0 or an errno value, after an
@@ -214,12 +221,12 @@ struct abd_plugin {
     void (*open)(struct abd_disk *);       /* ends with abd_opened() */
     int (*admit)(struct abd_disk *, const struct abd_client *);
     void (*leave)(struct abd_disk *, const struct abd_client *);
-    void (*submit)(struct abd_request *);  /* ends with a completion */
-    void (*kick)(struct abd_disk *);       /* once after a batch of submit() */
+    void (*submit)(struct abd_request *); /* ends with a completion */
+    void (*kick)(struct abd_disk *);      /* once after a batch of submit() */
     /* On the thread of submit(), while the request is valid memory; another
      * thread may just have completed it: look at scratch only, under a lock. */
     void (*cancel)(struct abd_request *);
-    void (*close)(struct abd_disk *);      /* ends with abd_closed() */
+    void (*close)(struct abd_disk *); /* ends with abd_closed() */
 };
 const struct abd_plugin *abd_plugin_entry(void);
 

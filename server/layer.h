@@ -32,7 +32,7 @@ struct layer {
 
 struct chain {
     struct layer *layers[LIMIT_LAYERS];
-    unsigned n; /* the plugin is layers[n - 1] */
+    unsigned n;            /* the plugin is layers[n - 1] */
     unsigned scratch_size; /* of all layers together */
     unsigned children;     /* requests of filters' own, for one of a client */
     bool registers;        /* a layer has ABD_PLUGIN_REGISTERS */

@@ -33,9 +33,9 @@ int server_serve(int in, int out);
 /* Drains: listeners, handshakes, requests, connections, disks.  Waits at most
  * the drain timeout, then cancels and waits a second more.  abort_fd: readable
  * means that the user is impatient (a second signal), the wait ends at once.
- * Returns true if everything ended in time; false after a message that says what
- * did not (or without one, if the user was impatient).  After true no plugin
- * code runs on the loops any more. */
+ * Returns true if everything ended in time; false after a message that says
+ * what did not (or without one, if the user was impatient).  After true no
+ * plugin code runs on the loops any more. */
 bool server_drain(int abort_fd);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Big-endian integers at any address: what the network's headers are made of. */
+/* Big-endian integers at any address: what network headers are made of. */
 #ifndef ABD_BASE_BYTES_H
 #define ABD_BASE_BYTES_H
 

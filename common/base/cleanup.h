@@ -20,7 +20,7 @@ static inline void cleanup_close(const int *fd)
         close(*fd);
 }
 
-#define _cleanup_free_ __attribute__((cleanup(cleanup_free)))
+#define _cleanup_free_  __attribute__((cleanup(cleanup_free)))
 #define _cleanup_close_ __attribute__((cleanup(cleanup_close)))
 
 /* Hands the value over to the caller: the local no longer ends it. */

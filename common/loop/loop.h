@@ -71,11 +71,11 @@ static inline bool loop_is_current(const struct abd_loop *loop)
     return loop == loop_self;
 }
 
-/* For a stage: all is answered, and whoever got the one answer will ask again at
- * once.  If that has come true several times in a row, the loop looks for events
- * for some microseconds before it sleeps, because on two processors waking up
- * costs more than all else.  Nothing is looked for while nobody asks, nor where
- * there is one processor only. */
+/* For a stage: all is answered, and whoever got the one answer will ask again
+ * at once.  If that has come true several times in a row, the loop looks for
+ * events for some microseconds before it sleeps, because on two processors
+ * waking up costs more than all else.  Nothing is looked for while nobody asks,
+ * nor where there is one processor only. */
 void loop_expect_soon(struct abd_loop *loop);
 
 /* Names whose code runs now (borrowed; NULL: the program's own), for the report
