@@ -15,8 +15,8 @@ static const char *const lines[] = {
     "Where clients come from (default: TCP, all interfaces, port 10809)",
     "  -U, --unix PATH           a unix socket; -: a private one, removed at",
     "                            the end",
-    "  -p, --port PORT           the port of TCP (of --vsock, if that is "
-    "given)",
+    ("  -p, --port PORT           the port of TCP (of --vsock, if that is "
+     "given)"),
     "  -i, --ipaddr ADDRESS      listen on this address only",
     "  -4, --ipv4-only           only IPv4",
     "  -6, --ipv6-only           only IPv6",
