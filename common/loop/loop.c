@@ -7,7 +7,7 @@
  * the loop's own messages lie in a plain list, and the clock is read without
  * entering the kernel.  What is queued from elsewhere: see mailbox.h.  The
  * callbacks of watches, timers and hooks are in files of their own. */
-#include "loop/self.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "loop/self.h"
 #include "loop/thread.h"
 
 #define NS_PER_S  UINT64_C(1000000000)
