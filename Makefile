@@ -29,7 +29,7 @@ bench: build
 	scripts/deps bench
 	tests/bench/run --build=$(BUILD) $(BENCHFLAGS)
 
-install: build
+install: deps
 	scripts/build $(BUILD)-install --prefix=$(abspath $(PREFIX)) --libdir=lib --mandir=share/man --buildtype=release
 	meson install -C $(BUILD)-install
 
