@@ -86,8 +86,11 @@ static void stops_the_started_if_one_thread_cannot_be_had(void **state)
     char text[4096];
 
     (void)state;
-    if (UNDER_SANITIZER)
+    if (UNDER_SANITIZER) {
+        print_message(
+            "SKIP: a sanitizer needs the address space that is refused here\n");
         skip();
+    }
     assert_int_equal(run_in_child(start_without_memory, text, sizeof text), 0);
 }
 

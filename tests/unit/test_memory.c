@@ -54,8 +54,11 @@ static void reports_lack_of_address_space(void **state)
     char text[4096];
 
     (void)state;
-    if (UNDER_SANITIZER)
+    if (UNDER_SANITIZER) {
+        print_message(
+            "SKIP: a sanitizer needs the address space that is refused here\n");
         skip();
+    }
     assert_int_equal(run_in_child(create_without_memory, text, sizeof text), 0);
 }
 

@@ -69,6 +69,7 @@ static void block_device_works(void **state)
     if (device < 0) {
         free(data);
         free(zeroes);
+        print_message("SKIP: no loop device can be had (root?)\n");
         skip();
     }
     for (unsigned i = 0; i < MIB; i++)
@@ -128,6 +129,7 @@ static void full_file_system_is_no_space(void **state)
     (void)state;
     if (!mount_small()) {
         free(data);
+        print_message("SKIP: a file system cannot be mounted (root?)\n");
         skip();
     }
     memset(data, 3, MIB);
