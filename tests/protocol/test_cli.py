@@ -7,6 +7,7 @@ ones, and that an error leaves nothing behind."""
 import os
 import pwd
 import re
+import resource
 import unittest
 
 from constants import *
@@ -307,6 +308,10 @@ class Meanings(unittest.TestCase):
                     mode=0o777) as server:
             self.assertEqual(server.status("Gid"), nobody.pw_gid)
 
+    @unittest.skipUnless(
+        os.getuid() == 0 or resource.getrlimit(
+            resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY,
+        "needs root or ulimit -l unlimited to lock memory")
     def test_swap(self):
         with Server("memory", "1M", options=["--swap"]) as server:
             server.check_good()

@@ -15,9 +15,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 modules=$(find /usr/lib/uml/modules -name nbd.ko | head -n 1)
 
-# The guest's memory is a file in TMPDIR.
+# The guest's memory is a file in TMPDIR, and its console's folder is in HOME.
 # shellcheck disable=SC2086
-TMPDIR=$work timeout -k 5 "${LIMIT:-150}" linux.uml mem="${MEMORY:-1G}" \
+HOME=$work TMPDIR=$work timeout -k 5 "${LIMIT:-150}" linux.uml mem="${MEMORY:-1G}" \
     root=/dev/root rootfstype=hostfs rootflags=/ ro init="$here/uml-init.sh" \
     NBD_MODULE="$modules" GUEST_SCRIPT="$script" "$@" \
     con=null con0=null,fd:1 con1=null,fd:1 quiet panic=-1 $UML_ARGS \
