@@ -160,15 +160,18 @@ class Tcp(InDirectory):
 
     def test_nagle_is_off(self):
         """Small replies of pipelined requests come without delay (40 ms each
-        if the server waited for acknowledgements)."""
+        if the server waited for acknowledgements, which come at once only in
+        the beginning).  On a busy machine some take long all the same."""
+        rounds = []
         with TcpServer("memory", "1M") as server, server.client() as client:
-            start = time.monotonic()
             for n in range(200):
+                start = time.monotonic()
                 client.submit(CMD_READ, 0, 700)
                 client.submit(CMD_READ, 4096, 700)
                 client.receive_all()
-            self.assertLess(time.monotonic() - start, 200 * 0.03)
+                rounds.append(time.monotonic() - start)
             client.disconnect()
+        self.assertLess(sorted(rounds[100:])[10], 0.03)
 
     def test_port_in_use(self):
         with TcpServer("memory", "1M") as server:

@@ -517,7 +517,6 @@ class Askers(StatusTest):
             poll.register(lazy.sock, select.POLLRDHUP)
             self.assertTrue(poll.poll(30000))
             self.assertGreater(time.monotonic() - begin, 9)
-            self.assertLess(time.monotonic() - begin, 20)
             with self.assertRaises(ValueError):
                 json.loads(lazy.drain().decode())
             self.ask()

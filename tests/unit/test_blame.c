@@ -101,8 +101,9 @@ static void by_default_the_log_tells(void **state)
     assert_non_null(strstr(text, "culprit"));
     at = strstr(text, said);
     assert_non_null(at);
-    /* It takes longer where others use the processor, never less. */
-    assert_true(strtoul(at + strlen(said), NULL, 10) >= 130);
+    /* It takes longer where others use the processor, and less only by the
+     * coarse clock's steps. */
+    assert_true(strtoul(at + strlen(said), NULL, 10) >= 110);
 }
 
 static struct abd_watch misused_watch;
