@@ -90,9 +90,11 @@ void *__wrap_realloc(void *old, size_t size)
 
 char *__wrap_strndup(const char *text, size_t length)
 {
+    const char *end = memchr(text, 0, length);
     char *copy;
 
-    length = strnlen(text, length);
+    if (end)
+        length = (size_t)(end - text);
     copy = __wrap_malloc(length + 1);
     if (copy) {
         memcpy(copy, text, length);
@@ -103,7 +105,7 @@ char *__wrap_strndup(const char *text, size_t length)
 
 char *__wrap_strdup(const char *text)
 {
-    return __wrap_strndup(text, SIZE_MAX);
+    return __wrap_strndup(text, strlen(text));
 }
 
 /* --- semaphores that do not wait for ever --- */

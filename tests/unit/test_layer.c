@@ -38,7 +38,7 @@ static const char *failing; /* "NAME:CALL" */
 
 static int call(const struct abd_instance *instance, const char *what)
 {
-    char text[64];
+    char text[128];
 
     note(instance, what);
     snprintf(text, sizeof text, "%s:%s", instance->name, what);

@@ -26,7 +26,8 @@ void report_begin(const char *check)
         printf("...    %s\n", check);
 }
 
-static void say_failure(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static void say_failure(
+    const char *format, va_list args)
 {
     printf("FAILED %s: %s: ", current, plugin ? plugin->name : options.path);
     vprintf(format, args);
