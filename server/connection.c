@@ -141,7 +141,10 @@ static void watch(struct connection *connection, struct abd_watch *watch,
         abd_watch_stop(watch);
     else if (*now == 0)
         err = abd_watch_start(watch, fd, wanted & ~(uint32_t)WATCH_HANG_UP,
-                              transmission_on_ready, connection);
+                              watch == &connection->out_watch
+                                  ? transmission_on_writable
+                                  : transmission_on_ready,
+                              connection);
     else
         err = abd_watch_change(watch, wanted & ~(uint32_t)WATCH_HANG_UP);
     *now = wanted;

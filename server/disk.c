@@ -267,14 +267,47 @@ static void answer_all_locked(struct disk *disk, int error)
     }
 }
 
+/* Is somebody above using (or opening) what this would be the lower layer of?
+ */
+static bool is_wanted_locked(const struct disk *lower)
+{
+    const char *key = key_of(lower->layer, lower->name);
+
+    list_for_each (link, &table) {
+        const struct disk *disk = container_of(link, struct disk, table_link);
+
+        if (disk->layer->index < lower->layer->index &&
+            disk->state != DISK_NEW &&
+            strcmp(key_of(lower->layer, disk->name), key) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Disks that were entered for a layer above which then did not open them. */
+static void drop_unwanted_locked(void)
+{
+    list_for_each_safe (link, &table) {
+        struct disk *disk = container_of(link, struct disk, table_link);
+
+        if (disk->state == DISK_NEW && disk->users == 0 &&
+            !is_wanted_locked(disk)) {
+            list_remove(&disk->table_link);
+            disk_free(disk);
+        }
+    }
+}
+
 void disk_table_opened(struct disk *disk, int error)
 {
     pthread_mutex_lock(&table_lock);
     answer_all_locked(disk, error);
-    if (error)
+    if (error) {
         list_remove(&disk->table_link);
-    else
+        drop_unwanted_locked();
+    } else {
         disk->state = DISK_OPEN;
+    }
     pthread_mutex_unlock(&table_lock);
     if (error)
         disk_free(disk);
@@ -326,8 +359,10 @@ void disk_table_closed(struct disk *disk)
         ended = false; /* asked for meanwhile: open it again */
         begin_open_locked(disk);
     }
-    if (ended)
+    if (ended) {
         disk_free(disk);
+        drop_unwanted_locked();
+    }
     if (closing_all)
         close_next_locked();
     pthread_mutex_unlock(&table_lock);

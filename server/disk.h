@@ -81,6 +81,7 @@ struct disk {
     bool shared;
     bool parallel;       /* served by all loops */
     uint64_t transfer;   /* pub.max_transfer, never 0 */
+    uint64_t piece;      /* the same as a power of 2, for READs in parts */
     uint64_t lend_max;   /* longer READs come with data: some layer cuts */
     uint32_t block_min;  /* never 0 */
     unsigned background; /* requests reserved on each worker */

@@ -162,13 +162,18 @@ PUBLIC const struct abd_piece *abd_child_pieces(const struct abd_request *pub,
 }
 
 /* What the child was lent goes to the request: the child stays until then,
- * because the loan may lie in its scratch. */
-static void hand_over_loan(struct request *request, struct request *child)
+ * because the loan may lie in its scratch (and so do those that it has come
+ * through itself: child->lent.from).  Whoever had reserved the child gets
+ * another for it now; false: there is none. */
+static bool hand_over_loan(struct request *request, struct request *child)
 {
+    if (!request_reserve(child->worker, 1))
+        return false;
     request->lent = child->lent;
     request->lent.from = child;
     child->lent.pieces = NULL;
     child->child.kept = true;
+    return true;
 }
 
 PUBLIC void abd_complete_as(struct abd_request *pub,
@@ -190,8 +195,10 @@ PUBLIC void abd_complete_as(struct abd_request *pub,
             break;
     }
     if (pub->op == ABD_OP_READ && !error) {
-        if (child->lent.pieces)
-            hand_over_loan(request, child);
+        if (child->lent.pieces && !hand_over_loan(request, child))
+            error = ENOMEM;
+        else if (child->lent.pieces || request->lent.pieces)
+            ; /* copied to data, where there is any, when it is unwound */
         else if (pub->data && child_pub->data != pub->data)
             memcpy(pub->data, child_pub->data, pub->length);
         else if (!pub->data)

@@ -39,17 +39,19 @@ static void give_buffer(struct request *part)
                 part->part.buffer_size);
     connection->held -= memory_cost(part->part.buffer_size);
     part->part.buffer = NULL;
-    if (connection->receive.waits == RECEIVE_WAITS_REPLIES &&
-        !connection->receive.stopped)
-        transmission_resume(connection);
 }
 
 static void part_free(struct request *part)
 {
     struct worker *worker = part->worker;
 
+    struct connection *connection = part->part.job->connection;
+
     give_buffer(part);
-    part->part.job->connection->requests_held--;
+    connection->requests_held--;
+    if (connection->receive.waits == RECEIVE_WAITS_REPLIES &&
+        !connection->receive.stopped)
+        transmission_resume(connection);
     request_put(part);
     if (chain.children)
         request_unreserve(worker, chain.children);
@@ -348,11 +350,33 @@ static void refuse_payload(struct connection *connection)
         job->error = command->error;
 }
 
+/* There will never be memory for the rest of a READ whose first parts are on
+ * their way: one part stands for all that is left, and fails. */
+static void fail_rest(struct connection *connection)
+{
+    struct command *command = &connection->receive.command;
+    struct request *part = command->part;
+    struct job *job = command->job;
+
+    part->part.length = command->length - command->issued;
+    job->issued = true;
+    job->parts++;
+    list_append(&connection->parts, &part->part.link);
+    command->part = NULL;
+    command->job = NULL;
+    command->state = COMMAND_NONE;
+    part_ended(part, command->error);
+}
+
 void command_answer_error(struct connection *connection)
 {
     struct command *command = &connection->receive.command;
     struct job *job = command->job;
 
+    if (command->part != job->head && is_chunked(job)) {
+        fail_rest(connection);
+        return;
+    }
     if (command->header.type == NBD_CMD_WRITE && !command->dropped) {
         refuse_payload(connection);
         return;

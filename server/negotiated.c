@@ -11,8 +11,11 @@
 
 #include "server/connection.h"
 #include "server/disk.h"
+#include "server/layer.h"
 #include "server/limits.h"
+#include "server/request.h"
 #include "server/settings.h"
+#include "server/worker.h"
 
 #define PREFERRED 4096
 /* The specification's least, and what one command can carry. */
@@ -81,14 +84,16 @@ static bool payload_fits(const struct disk *disk, const struct memory *memory,
                          uint64_t length)
 {
     uint64_t sizes[LIMIT_PAYLOAD_PIECES];
+    uint64_t most = disk->piece < MIB ? MIB : disk->piece;
+    uint64_t write = length < disk->transfer ? length : disk->transfer;
     unsigned n = 0;
 
     for (uint64_t left = length; left > 0; left -= sizes[n++])
-        sizes[n] = left < disk->transfer ? left : disk->transfer;
+        sizes[n] = left < most ? left : most;
     /* The pieces of a write have their memory one after the other; those of a
      * simple reply all at once. */
     if (disk_has(disk, ABD_OP_WRITE) &&
-        !memory_fits(memory, MEMORY_WRITE, sizes, 1))
+        !memory_fits(memory, MEMORY_WRITE, &write, 1))
         return false;
     return ((disk->pub.flags & ABD_DISK_LENDS) &&
             disk->transfer <= disk->lend_max) ||
@@ -100,10 +105,13 @@ static uint32_t maximum_size(const struct disk *disk,
                              const struct memory *memory, uint32_t minimum,
                              uint32_t preferred)
 {
+    uint64_t parts = request_pool_max(worker_current()) / (1 + chain.children);
     uint64_t most = LIMIT_PAYLOAD;
 
-    if (disk->transfer < LIMIT_PAYLOAD / LIMIT_PAYLOAD_PIECES)
-        most = disk->transfer * LIMIT_PAYLOAD_PIECES;
+    if (parts > LIMIT_PAYLOAD_PIECES)
+        parts = LIMIT_PAYLOAD_PIECES;
+    if (disk->piece < most / parts)
+        most = disk->piece * parts;
     if (disk->pub.block_max > 0 && disk->pub.block_max < most)
         most = disk->pub.block_max;
     while (most > preferred && !payload_fits(disk, memory, most))

@@ -117,6 +117,10 @@ static void derive(struct disk *disk)
 {
     disk->transfer =
         disk->pub.max_transfer ? disk->pub.max_transfer : LIMIT_TRANSFER;
+    if (disk->transfer > LIMIT_PAYLOAD)
+        disk->transfer = LIMIT_PAYLOAD;
+    for (disk->piece = 4096; disk->piece * 2 <= disk->transfer;)
+        disk->piece *= 2;
     disk->lend_max = disk->transfer;
     disk->block_min = disk->pub.block_min ? disk->pub.block_min : 1;
     init_lanes(disk);

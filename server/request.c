@@ -40,15 +40,17 @@ static size_t request_size(void)
 static bool grow(struct worker *worker)
 {
     size_t size = request_size();
-    size_t slab = size > SLAB ? size : SLAB;
+    size_t slab = SLAB;
     char *memory;
 
-    if (!arena_charge(server_arena, slab))
+    if (worker->pool_bytes + slab > worker->pool_limit ||
+        !arena_charge(server_arena, slab))
         return false;
     memory = mmap(NULL, slab, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return false;
+    worker->pool_bytes += slab;
     for (size_t at = 0; at + size <= slab; at += size) {
         struct request *request = (struct request *)(memory + at);
 
@@ -57,6 +59,11 @@ static bool grow(struct worker *worker)
         worker->free_n++;
     }
     return true;
+}
+
+unsigned request_pool_max(const struct worker *worker)
+{
+    return (unsigned)(worker->pool_limit / SLAB * (SLAB / request_size()));
 }
 
 bool request_reserve(struct worker *worker, unsigned n)
@@ -163,10 +170,15 @@ void request_release(struct request *request)
     if (!request->lent.pieces)
         return;
     request->lent.pieces = NULL;
+    request->lent.from = NULL;
     request->lent.release(request->lent.arg);
-    if (from) {
-        request->lent.from = NULL;
-        request_put_child(from);
+    /* The children that it has come through, the nearest first. */
+    while (from) {
+        struct request *next = from->lent.from;
+
+        from->lent.from = NULL;
+        request_put(from);
+        from = next;
     }
 }
 

@@ -116,6 +116,8 @@ struct request {
  * that who has started never fails; false: the budget does not allow it now. */
 bool request_reserve(struct worker *worker, unsigned n);
 void request_unreserve(struct worker *worker, unsigned n);
+/* How many there can ever be on this worker. */
+unsigned request_pool_max(const struct worker *worker);
 /* Uses up one reservation.  pub's op, flags, offset, length, data and client
  * are the caller's to set. */
 struct request *request_take(struct worker *worker,

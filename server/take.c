@@ -272,13 +272,14 @@ struct whole {
     uint64_t cost;
 };
 
-/* Walks over the parts; calls fn for each with its place. */
+/* The length of the part that begins at this place.  Parts are powers of 2, so
+ * that they fill their buffers. */
 static uint64_t part_length(const struct connection *connection, uint64_t at)
 {
     uint64_t left = connection->receive.command.length - at;
-    uint64_t transfer = connection->disk->transfer;
+    uint64_t piece = connection->disk->piece;
 
-    return left < transfer ? left : transfer;
+    return left < piece ? left : piece;
 }
 
 /* Does the part at this place begin a buffer?  filled: bytes in the last one.
@@ -378,14 +379,19 @@ static enum missing take_whole(struct connection *connection, unsigned n)
 
 static enum missing take(struct connection *connection)
 {
-    const struct command *command = &connection->receive.command;
-    uint64_t transfer = connection->disk->transfer;
+    struct command *command = &connection->receive.command;
+    uint64_t piece = connection->disk->piece;
+    uint64_t parts = (command->length - 1) / piece + 1;
 
-    if (!command->error && wants_whole(connection) &&
-        command->length > transfer)
-        return take_whole(connection,
-                          (unsigned)((command->length - 1) / transfer + 1));
-    return take_one(connection);
+    if (command->error || !wants_whole(connection) ||
+        command->length <= connection->disk->transfer)
+        return take_one(connection);
+    if (parts > request_pool_max(connection->worker) / (1 + chain.children)) {
+        command->error = ENOMEM;
+        command->why = "it needs more requests than --memory allows";
+        return take_one(connection);
+    }
+    return take_whole(connection, (unsigned)parts);
 }
 
 /* Queues the connection where it will hear of what it misses. */

@@ -216,7 +216,9 @@ static void parse(struct connection *connection, struct cursor *cursor)
         enum command_state state = connection->receive.command.state;
 
         if (state == COMMAND_NONE) {
-            if (cursor->at == cursor->end || must_wait_for_replies(connection))
+            if ((cursor->at == cursor->end &&
+                 connection->receive.head_n < header_size(connection)) ||
+                must_wait_for_replies(connection))
                 return;
             if (++batch > LIMIT_BATCH ||
                 connection->held > held + LIMIT_BATCH_BYTES) {
@@ -240,6 +242,11 @@ static void keep_rest(struct connection *connection,
 
     if (cursor->at == cursor->end || connection->receive.stopped)
         return;
+    if (!worker->receive_buffer) { /* what was received alone: a header */
+        memcpy(connection->receive.head, cursor->at, left_in(cursor));
+        connection->receive.head_n = (unsigned)left_in(cursor);
+        return;
+    }
     connection->receive.buffer = worker->receive_buffer;
     connection->receive.start = (unsigned)(cursor->at - worker->receive_buffer);
     connection->receive.end = (unsigned)(cursor->end - worker->receive_buffer);
@@ -367,11 +374,19 @@ static void receive(struct connection *connection, bool error)
     keep_rest(connection, &cursor);
 }
 
+void transmission_on_writable(void *arg, uint32_t ready)
+{
+    (void)ready; /* an error is found by sending */
+    transmission_on_ready(arg, ABD_WRITABLE);
+}
+
 void transmission_on_ready(void *arg, uint32_t ready)
 {
     struct connection *connection = arg;
 
-    if (ready & ABD_WRITABLE) {
+    /* Who is gone is met by sending, too. */
+    if (ready & ABD_WRITABLE ||
+        (ready & ABD_EVENT_ERROR && connection->send.blocked)) {
         /* The watch stays as it is until it is seen not to be wanted: a socket
          * that was full once is full again soon. */
         if (!connection->send.blocked)
@@ -398,7 +413,9 @@ void transmission_on_ready(void *arg, uint32_t ready)
             connection_update_watches(connection);
         return;
     }
-    receive(connection, ready & ABD_EVENT_ERROR);
+    /* The other end of a pipe may close it, and read answers from another. */
+    receive(connection,
+            ready & ABD_EVENT_ERROR && connection->stream.in_socket);
 }
 
 void transmission_begin(struct connection *connection)
@@ -445,7 +462,8 @@ static void go_on(struct connection *connection)
         return;
     if (connection->receive.buffer) {
         parse_rest(connection);
-    } else if (connection->receive.command.state == COMMAND_ISSUE) {
+    } else if (connection->receive.command.state == COMMAND_ISSUE ||
+               connection->receive.head_n == header_size(connection)) {
         struct cursor none = {NULL, NULL};
 
         parse(connection, &none);

@@ -19,6 +19,8 @@ struct worker;
 void transmission_begin(struct connection *connection);
 /* Readiness of either descriptor; arg: the connection. */
 void transmission_on_ready(void *arg, uint32_t ready);
+/* The same for one that is only written to. */
+void transmission_on_writable(void *arg, uint32_t ready);
 /* Nothing will be received any more: stops, and gives everything back. */
 void transmission_stop(struct connection *connection);
 /* What it waited for may be there: it is parsed further in this turn. */

@@ -11,6 +11,8 @@
 #include "server/request.h"
 #include "server/transmission.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,9 @@
 struct worker *workers;
 unsigned workers_n;
 struct arena *server_arena;
+
+/* Memory for requests without which a worker can't do its work. */
+#define REQUESTS_MIN (128 * 1024)
 
 static void *zeroes;
 
@@ -92,9 +97,15 @@ static int create_receive_buffers(struct worker *worker, uint64_t budget)
         size /= 2;
     n = (unsigned)(share / size);
     n = n < 2 ? 2 : n;
+    if ((uint64_t)n * size + REQUESTS_MIN > budget / 4 / workers_n) {
+        log_write(ABD_ERROR, NULL, "--memory is too small for --loops=%u",
+                  workers_n);
+        return ENOMEM;
+    }
     if (!arena_charge(server_arena, (uint64_t)n * size))
         return ENOMEM;
     worker->receive_size = size;
+    worker->pool_limit = budget / 4 / workers_n - (uint64_t)n * size;
     worker->receive_spares = calloc(n, sizeof *worker->receive_spares);
     memory = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -42,7 +42,8 @@ struct worker {
     /* Requests. */
     struct list free_requests;
     unsigned free_n, reserved;
-    struct list done; /* completed, not unwound yet */
+    uint64_t pool_bytes, pool_limit; /* an equal share for each worker */
+    struct list done;                /* completed, not unwound yet */
     uint64_t next_id;
     struct list kicks;   /* lanes that are owed a kick() */
     struct list starved; /* connections that wait for a request's memory */
