@@ -29,6 +29,14 @@ static bool is_chunked(const struct job *job)
 
 /* --- the end of a part --- */
 
+/* It has got something of its own back, and may have waited for that. */
+static void tell(struct connection *connection)
+{
+    if (connection->receive.waits == RECEIVE_WAITS_REPLIES &&
+        !connection->receive.stopped)
+        transmission_resume(connection);
+}
+
 static void give_buffer(struct request *part)
 {
     struct connection *connection = part->part.job->connection;
@@ -39,6 +47,7 @@ static void give_buffer(struct request *part)
                 part->part.buffer_size);
     connection->held -= memory_cost(part->part.buffer_size);
     part->part.buffer = NULL;
+    tell(connection);
 }
 
 static void part_free(struct request *part)
@@ -49,9 +58,7 @@ static void part_free(struct request *part)
 
     give_buffer(part);
     connection->requests_held--;
-    if (connection->receive.waits == RECEIVE_WAITS_REPLIES &&
-        !connection->receive.stopped)
-        transmission_resume(connection);
+    tell(connection);
     request_put(part);
     if (chain.children)
         request_unreserve(worker, chain.children);

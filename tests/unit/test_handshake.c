@@ -602,7 +602,7 @@ static struct negotiated sizes_of(uint64_t transfer, uint32_t minimum,
 {
     struct negotiated negotiated = {0};
 
-    test_disk.transfer = test_disk.lend_max = transfer;
+    test_disk.transfer = test_disk.piece = test_disk.lend_max = transfer;
     test_disk.block_min = minimum;
     test_disk.pub.block_preferred = preferred;
     test_disk.pub.block_max = maximum;
