@@ -290,6 +290,13 @@ void border_cancel(struct request *request)
     end_here(request, ESHUTDOWN);
 }
 
+void lane_offer_room(struct lane *lane)
+{
+    if (!list_is_empty(&lane->connections) && lane_has_room(lane))
+        transmission_resume(container_of(lane->connections.next,
+                                         struct connection, receive.room_link));
+}
+
 void lane_left(struct lane *lane)
 {
     struct list *link;
@@ -303,9 +310,7 @@ void lane_left(struct lane *lane)
         request->frames[request->depth].phase = FRAME_PLAIN;
         start(request);
     }
-    if (!list_is_empty(&lane->connections) && lane_has_room(lane))
-        transmission_resume(container_of(lane->connections.next,
-                                         struct connection, receive.room_link));
+    lane_offer_room(lane);
 }
 
 /* --- emulated FUA --- */

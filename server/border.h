@@ -36,6 +36,9 @@ void border_cancel(struct request *request);
 
 /* Room in the lane, so that border_enter() would not queue. */
 bool lane_has_room(const struct lane *lane);
+/* Tells the first connection that waits for room, if there is some: whoever was
+ * told before may not have used it. */
+void lane_offer_room(struct lane *lane);
 /* A request has left the lane: others may enter. */
 void lane_left(struct lane *lane);
 

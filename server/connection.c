@@ -89,6 +89,7 @@ int connection_create(struct worker *worker, int in, int out,
     list_init(&connection->send.queue);
     list_init(&connection->parts);
     registry_add(connection);
+    atomic_store(&connection->home, worker->loop);
     connection->message.fn = on_created;
     loop_send(worker->loop, &connection->message);
     return 0;
@@ -100,6 +101,7 @@ static void on_moved(struct loop_message *message)
         container_of(message, struct connection, message);
 
     enter(connection, connection->worker);
+    atomic_store(&connection->moving, false);
     connection->arrived(connection);
 }
 
@@ -108,6 +110,8 @@ void connection_move(struct connection *connection, struct worker *to,
 {
     assert(connection->state == CONNECTION_HANDSHAKE && connection->jobs == 0);
     leave(connection);
+    atomic_store(&connection->moving, true);
+    atomic_store(&connection->home, to->loop);
     connection->worker = to;
     connection->arrived = arrived;
     connection->message.fn = on_moved;
@@ -306,6 +310,12 @@ static void on_disconnect(struct loop_message *message)
     struct connection *connection =
         container_of(message, struct connection, disconnect_message);
 
+    /* It may have moved, or be moving, since this was sent. */
+    if (atomic_load(&connection->moving) ||
+        !loop_is_current(atomic_load(&connection->home))) {
+        loop_send(atomic_load(&connection->home), message);
+        return;
+    }
     connection->disconnect_arrived = true;
     if (connection->state == CONNECTION_ENDING)
         connection_check_end(connection);
@@ -325,5 +335,5 @@ __attribute__((visibility("default"))) void abd_disconnect(
                                  memory_order_release))
         return;
     connection->disconnect_message.fn = on_disconnect;
-    loop_send(connection->worker->loop, &connection->disconnect_message);
+    loop_send(atomic_load(&connection->home), &connection->disconnect_message);
 }

@@ -117,6 +117,8 @@ struct connection {
     atomic_bool disconnect_asked;
     bool disconnect_arrived;
     struct loop_message disconnect_message;
+    _Atomic(struct abd_loop *) home; /* where it is, or is moving to */
+    atomic_bool moving;
 };
 
 /* Takes the descriptors over and begins the handshake on the worker; any

@@ -210,6 +210,9 @@ void open_disk(struct disk *disk)
 {
     const struct abd_plugin *plugin = disk->layer->plugin;
 
+    /* What an earlier opening said does not count. */
+    memset(&disk->pub.state, 0,
+           sizeof disk->pub - offsetof(struct abd_disk, state));
     disk->opened = false;
     disk->open_error = 0;
     if (!plugin->open) {

@@ -4,6 +4,7 @@
 /* The transmission phase: receiving commands.  See transmission.h. */
 #include "server/transmission.h"
 
+#include "server/border.h"
 #include "server/connection.h"
 #include "server/job.h"
 #include "server/request.h"
@@ -434,6 +435,10 @@ void transmission_stop(struct connection *connection)
     list_remove(&connection->receive.ready_link);
     list_remove(&connection->receive.room_link);
     connection->receive.waits = RECEIVE_READY;
+    /* It may have been told of something that others wait for, too. */
+    lane_offer_room(connection->lane);
+    if (!list_is_empty(&connection->worker->starved))
+        transmission_feed_starved(connection->worker);
 }
 
 void transmission_resume(struct connection *connection)
@@ -485,6 +490,12 @@ void transmission_run_ready(struct worker *worker)
 
     list_init(&batch);
     list_append_all(&batch, &worker->ready);
-    while ((link = list_take_first(&batch)))
-        go_on(container_of(link, struct connection, receive.ready_link));
+    while ((link = list_take_first(&batch))) {
+        struct connection *connection =
+            container_of(link, struct connection, receive.ready_link);
+        struct lane *lane = connection->lane;
+
+        go_on(connection);
+        lane_offer_room(lane);
+    }
 }
