@@ -52,6 +52,8 @@ static void hand_over(struct request *request)
 
     request->error = 0;
     request->error_at = ABD_NO_OFFSET;
+    free(request->error_text);
+    request->error_text = NULL;
     request_clear_scratch(request, layer);
     request->last_owner = layer->instance.name;
     atomic_store_explicit(&request->state, REQUEST_PLUGIN,

@@ -163,12 +163,16 @@ PUBLIC const struct abd_piece *abd_child_pieces(const struct abd_request *pub,
 
 /* What the child was lent goes to the request: the child stays until then,
  * because the loan may lie in its scratch (and so do those that it has come
- * through itself: child->lent.from).  Whoever had reserved the child gets
- * another for it now; false: there is none. */
+ * through itself: child->lent.from).  What was reserved for it is its parent's,
+ * and comes back with the loan; but where somebody else gets the loan, another
+ * request is reserved instead.  False: there is none. */
 static bool hand_over_loan(struct request *request, struct request *child)
 {
-    if (!request_reserve(child->worker, 1))
-        return false;
+    if (child->child.parent != request) {
+        if (!request_reserve(child->worker, 1))
+            return false;
+        child->child.paid = true;
+    }
     request->lent = child->lent;
     request->lent.from = child;
     child->lent.pieces = NULL;
@@ -187,6 +191,7 @@ PUBLIC void abd_complete_as(struct abd_request *pub,
         misused(disk_of(pub->disk)->layer, "abd_complete_as(): the child is of "
                                            "another length");
     request->error_at = child->error_at;
+    free(request->error_text);
     request->error_text = child->error_text;
     child->error_text = NULL;
     for (unsigned i = 0; i < child->extents_n && !error; i++) {

@@ -366,6 +366,8 @@ static void fail_rest(struct connection *connection)
     struct job *job = command->job;
 
     part->part.length = command->length - command->issued;
+    if (command->why)
+        part->error_text = strdup(command->why);
     job->issued = true;
     job->parts++;
     list_append(&connection->parts, &part->part.link);

@@ -72,6 +72,10 @@ static const char *find_fault(const struct abd_disk *pub)
         (pub->block_max % block_min || pub->block_max < pub->block_preferred))
         return "block_max is no multiple of block_min, or below "
                "block_preferred";
+    if (pub->max_transfer % block_min)
+        return "max_transfer is no multiple of block_min";
+    if (pub->data_alignment > 4096)
+        return "data_alignment is above 4096";
     if (pub->size % block_min)
         return "size is no multiple of block_min";
     if ((pub->max_zero && pub->max_zero < block_min) ||
@@ -91,19 +95,20 @@ static const char *find_fault(const struct abd_disk *pub)
  * served by its own loop alone. */
 static void init_lanes(struct disk *disk)
 {
-    unsigned max = disk->pub.max_requests ? disk->pub.max_requests
-                                          : LIMIT_REQUESTS * workers_n;
+    unsigned max = disk->pub.max_requests;
 
-    disk->parallel = (disk->pub.flags & ABD_DISK_PARALLEL) && workers_n > 1 &&
-                     max >= workers_n;
     for (unsigned i = 0; i < workers_n; i++) {
         struct lane *lane = &disk->lanes[i];
 
         memset(lane, 0, sizeof *lane);
         lane->disk = disk;
         lane->worker = &workers[i];
-        lane->max_requests =
-            disk->parallel ? max / workers_n + (i < max % workers_n) : max;
+        if (max == 0)
+            lane->max_requests = LIMIT_REQUESTS;
+        else if (disk->parallel)
+            lane->max_requests = max / workers_n + (i < max % workers_n);
+        else
+            lane->max_requests = max;
         list_init(&lane->waiting);
         list_init(&lane->connections);
         list_init(&lane->unflushed);
@@ -123,7 +128,11 @@ static void derive(struct disk *disk)
         disk->piece *= 2;
     disk->lend_max = disk->transfer;
     disk->block_min = disk->pub.block_min ? disk->pub.block_min : 1;
-    init_lanes(disk);
+    disk->parallel =
+        (disk->pub.flags & ABD_DISK_PARALLEL) && workers_n > 1 &&
+        (!disk->pub.max_requests || disk->pub.max_requests >= workers_n);
+    if (disk->layer->filter && disk->layer->filter->background)
+        disk->parallel = false;
     list_for_each (link, &disk->belows) {
         const struct disk *below =
             container_of(link, struct below, link)->below;
@@ -135,12 +144,7 @@ static void derive(struct disk *disk)
         if (below->lend_max < disk->lend_max)
             disk->lend_max = below->lend_max;
     }
-    if (!disk->parallel && !(disk->pub.max_requests))
-        disk->lanes[abd_loop_index(disk->pub.loop)].max_requests =
-            LIMIT_REQUESTS;
-    if (disk->parallel && !disk->pub.max_requests)
-        for (unsigned i = 0; i < workers_n; i++)
-            disk->lanes[i].max_requests = LIMIT_REQUESTS;
+    init_lanes(disk);
 }
 
 /* --- opening --- */
@@ -377,6 +381,10 @@ PUBLIC void abd_closed(struct abd_disk *pub)
 void close_disk(struct disk *disk)
 {
     const struct abd_plugin *plugin = disk->layer->plugin;
+    struct lane *lane = &disk->lanes[abd_loop_index(disk->pub.loop)];
+
+    /* What it was to be kicked for has ended. */
+    list_remove(&lane->kick_link);
 
     if (!plugin->close) {
         abd_closed(&disk->pub);

@@ -118,7 +118,7 @@ static int send_file_copied(struct connection *connection,
 
 /* 0: something was sent, or the failure is dealt with. */
 static int send_file(struct connection *connection,
-                     const struct emitter *emitter)
+                     const struct emitter *emitter, size_t *ret_sent)
 {
     size_t sent = 0;
     int err;
@@ -135,6 +135,7 @@ static int send_file(struct connection *connection,
         return err;
     if (err || sent == 0)
         return on_file_failed(connection, emitter, err ? err : EIO);
+    *ret_sent = sent;
     advance(connection, sent);
     return 0;
 }
@@ -157,7 +158,7 @@ static int send_batch(struct connection *connection, size_t *ret_sent)
     *ret_sent = 0;
     collect(connection, &emitter);
     if (emitter.n == 0)
-        return send_file(connection, &emitter);
+        return send_file(connection, &emitter, ret_sent);
     err = stream_send(&connection->stream, emitter.iovecs, emitter.n,
                       emitter.file, &sent);
     if (err)

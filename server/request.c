@@ -177,7 +177,10 @@ void request_release(struct request *request)
         struct request *next = from->lent.from;
 
         from->lent.from = NULL;
-        request_put(from);
+        if (from->child.paid)
+            request_put(from);
+        else
+            request_put_child(from);
         from = next;
     }
 }
@@ -287,6 +290,14 @@ __attribute__((visibility("default"))) void abd_complete(
     struct request *request = request_of(pub);
 
     claim(request, "abd_complete");
+    if (!error && pub->op == ABD_OP_READ && !pub->data &&
+        !request->lent.pieces) {
+        log_write(ABD_ERROR, NULL,
+                  "%s: abd_complete() of a READ that came without data; "
+                  "abd_complete_lent() ends it",
+                  request->last_owner);
+        abort();
+    }
     request->error = error;
     queue(request);
 }
@@ -302,6 +313,7 @@ __attribute__((visibility("default"))) void abd_fail(struct abd_request *pub,
     request->error = error ? error : EIO;
     if (at < pub->length)
         request->error_at = at;
+    free(request->error_text);
     va_start(args, format);
     if (vasprintf(&request->error_text, format, args) < 0)
         request->error_text = NULL; /* the error counts, not its text */

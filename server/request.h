@@ -103,7 +103,8 @@ struct request {
             void (*ended)(struct abd_request *, int, void *);
             void *arg;
             struct list link; /* parent's children */
-            bool kept;        /* its loan has gone to another request */
+            bool paid; /* what was reserved for it has been replaced already */
+            bool kept; /* its loan has gone to another request */
         } child;
         struct part part; /* job.h */
     };

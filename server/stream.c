@@ -119,13 +119,12 @@ int stream_send_file(struct stream *stream, int fd, uint64_t offset,
                      size_t length, bool more, size_t *ret_sent)
 {
     off_t at = (off_t)offset;
-    int flags = 0;
     ssize_t sent;
     int err = 0;
 
     (void)more;
     /* sendfile() has no MSG_DONTWAIT. */
-    if (make_nonblocking(stream->out, &flags))
+    if (make_nonblocking(stream->out, &stream->out_flags))
         return EIO;
     do {
         sent = sendfile(stream->out, fd, &at, length);

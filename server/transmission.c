@@ -244,6 +244,7 @@ static void keep_rest(struct connection *connection,
     if (cursor->at == cursor->end || connection->receive.stopped)
         return;
     if (!worker->receive_buffer) { /* what was received alone: a header */
+        assert(connection->receive.command.state == COMMAND_NONE);
         memcpy(connection->receive.head, cursor->at, left_in(cursor));
         connection->receive.head_n = (unsigned)left_in(cursor);
         return;
@@ -399,6 +400,8 @@ void transmission_on_ready(void *arg, uint32_t ready)
     if (!(ready & (ABD_READABLE | ABD_EVENT_ERROR)) ||
         connection->receive.stopped)
         return;
+    if (list_is_linked(&connection->receive.ready_link))
+        return; /* it goes on with what it has in this turn, and then reads */
     if (connection->receive.waits != RECEIVE_READY ||
         connection->receive.buffer) {
         /* Not now.  Who hangs up with so many requests unanswered does not

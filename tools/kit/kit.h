@@ -133,6 +133,7 @@ struct kit_request {
     atomic_bool cancelled;
     struct loop_message message;
     struct list link;
+    struct kit_request *older; /* in the list of all */
     uint64_t began_ns;
 };
 

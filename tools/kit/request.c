@@ -34,6 +34,8 @@ static struct {
 } quarantine = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Atomic uint64_t next_id = 1;
+/* Every request there ever was: none is freed. */
+static _Atomic(struct kit_request *) all;
 
 static struct kit_request *request_of(const struct abd_request *pub)
 {
@@ -54,6 +56,9 @@ struct kit_request *request_new(struct load *load, uint32_t op, uint32_t flags,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (request->memory == MAP_FAILED)
         report_fatal("the kit has no memory left");
+    request->older = atomic_load(&all);
+    while (!atomic_compare_exchange_weak(&all, &request->older, request))
+        ;
     request->load = load;
     request->error_at = ABD_NO_OFFSET;
     request->pub.op = op;
