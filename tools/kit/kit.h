@@ -40,7 +40,8 @@ struct kit_options {
     uint64_t seed, operations, timeout_ns;
     unsigned loops, depth;
     bool may_write, verbose;
-    bool keeps; /* the disk keeps what is written */
+    bool keeps;       /* the disk keeps what is written */
+    bool may_be_slow; /* who holds a loop is not reported */
 };
 extern struct kit_options options;
 
