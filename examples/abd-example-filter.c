@@ -54,8 +54,7 @@ static void on_written(struct abd_request *child, int error, void *arg)
     abd_complete_as(request, child);
 }
 
-/* A WRITE's data is the server's and must not be changed: it needs a copy, and
- * so a request of its own. */
+/* A WRITE's data must not be changed: it needs a request of its own. */
 static void write_complement(struct abd_request *request)
 {
     void *copy = malloc(request->length);
@@ -74,12 +73,11 @@ static void write_complement(struct abd_request *request)
 
 static void example_submit(struct abd_request *request)
 {
-    struct abd_disk *below = (struct abd_disk *)request->disk->state;
-
     if (request->op == ABD_OP_WRITE)
         write_complement(request);
     else
-        abd_forward(request, below, request->offset,
+        abd_forward(request, (struct abd_disk *)request->disk->state,
+                    request->offset,
                     request->op == ABD_OP_READ ? after_read : NULL);
 }
 
@@ -93,7 +91,6 @@ abd_filter_entry(void)
     plugin.struct_size = sizeof plugin;
     filter.struct_size = sizeof filter;
     plugin.name = "example";
-    plugin.version = "1";
     plugin.scratch_size = sizeof(void *);
     plugin.open = example_open;
     plugin.submit = example_submit;

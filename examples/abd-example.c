@@ -49,7 +49,6 @@ static void example_open(struct abd_disk *disk)
 
     disk->size = example->size;
     disk->ops = 1U << ABD_OP_READ | 1U << ABD_OP_WRITE | 1U << ABD_OP_FLUSH;
-    disk->fua = ABD_FUA_NATIVE; /* nothing here outlives the process anyway */
     abd_opened(disk, 0);
 }
 
