@@ -16,8 +16,11 @@ static bool is_power_of_2(uint32_t n)
     return n && (n & (n - 1)) == 0;
 }
 
+static bool fields_are_wrong;
+
 static void wrong(const struct disk *disk, const char *what, uint64_t value)
 {
+    fields_are_wrong = true;
     rules_break(RULE_DISK_FIELDS, disk->layer->plugin.name, "%s (it is %llu)",
                 what, (unsigned long long)value);
 }
@@ -81,7 +84,7 @@ void check_fields(struct stack *stack)
         wrong(disk, "fua is ABD_FUA_EMULATE without ABD_OP_FLUSH", pub->fua);
     check_strings(disk);
     disk_close(disk);
-    if (rules_broken())
+    if (fields_are_wrong)
         rules_stop(RULE_DISK_FIELDS, stack_name(), "no use goes on");
 }
 

@@ -133,8 +133,7 @@ LOOP_EXPORTED bool abd_add_extent(struct abd_request *pub, uint64_t length,
 
     if (!record || atomic_load(&record->state) != GUARD_PLUGINS ||
         pub->op != ABD_OP_EXTENTS)
-        rules_stop(RULE_OWNER,
-                   record ? atomic_load(&record->who) : host_busy_with(),
+        rules_stop(RULE_OWNER, record ? guard_blame(record) : host_busy_with(),
                    "abd_add_extent() to what is no EXTENTS request of its own");
     request = record->object;
     disk = request->frames[request->depth].disk;
@@ -170,7 +169,7 @@ LOOP_EXPORTED bool abd_cancelled(const struct abd_request *pub)
         rules_stop(RULE_OWNER, host_busy_with(),
                    "abd_cancelled(%p): that is no request", (const void *)pub);
     if (atomic_load(&record->state) == GUARD_ENDED)
-        rules_stop(RULE_AFTER_END, atomic_load(&record->who),
+        rules_stop(RULE_AFTER_END, guard_blame(record),
                    "abd_cancelled() of %s, which has ended",
                    guard_describe(record));
     return atomic_load(&record->is_cancelled);

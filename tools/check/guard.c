@@ -174,6 +174,14 @@ const char *guard_describe(const struct guard_record *record)
     return text;
 }
 
+const char *guard_blame(const struct guard_record *record)
+{
+    const struct worker *worker = host_worker();
+    const char *who = worker ? atomic_load(&worker->who) : NULL;
+
+    return who ? who : atomic_load(&record->who);
+}
+
 /* --- faults --- */
 
 static _Thread_local const struct guard_record *reading_lent;
@@ -199,7 +207,7 @@ static const char *const kinds[] = {
 __attribute__((noreturn)) static void blame_disk(
     const struct guard_record *record, const struct page *page)
 {
-    const char *who = atomic_load(&record->who);
+    const char *who = guard_blame(record);
 
     if (page->behind)
         rules_stop(RULE_BOUNDS, who,
@@ -210,7 +218,7 @@ __attribute__((noreturn)) static void blame_disk(
 __attribute__((noreturn)) static void blame(const struct page *page)
 {
     const struct guard_record *record = &guard.records[page->record];
-    const char *who = atomic_load(&record->who);
+    const char *who = guard_blame(record);
     uint32_t state = atomic_load(&record->state);
 
     if (page->kind == GUARD_DISK)

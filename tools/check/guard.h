@@ -54,6 +54,10 @@ void guard_set_writable(void *memory, size_t size, bool writable);
  * or behind it. */
 bool guard_end(void *memory, size_t size);
 
+/* Who does something to it now: whose code runs on this loop, else (on a thread
+ * of a plugin) who had it last. */
+const char *guard_blame(const struct guard_record *record);
+
 /* The record of a request or disk that begins exactly there, or NULL. */
 struct guard_record *guard_find(const void *address, enum guard_kind kind);
 
@@ -62,7 +66,7 @@ struct guard_record *guard_find(const void *address, enum guard_kind kind);
 void guard_lent_begin(const struct guard_record *record, const char *who);
 void guard_lent_end(void);
 
-/* "READ of 4096 bytes at 0"; in a buffer of the thread's. */
+/* "request 7 (READ of 4096 bytes at 0)"; in a buffer of the thread's. */
 const char *guard_describe(const struct guard_record *record);
 
 #endif

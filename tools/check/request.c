@@ -318,10 +318,6 @@ static void leave_frame(struct request *request)
     uint32_t size = frame->disk->layer->plugin.scratch_size;
     struct list *link;
 
-    if (frame->children_n)
-        rules_stop(RULE_CHILDREN, request_who(request),
-                   "it ended %s before its children",
-                   guard_describe(request->record));
     if (frame->scratch && request->loan.pieces && !request->loan.scratch &&
         !request->loan.from) {
         request->loan.scratch = frame->scratch;
@@ -391,6 +387,14 @@ void request_end_here(struct request *request, int error)
     request_done(request);
 }
 
+static void check_children(const struct request *request)
+{
+    if (request->frames[request->depth].children_n)
+        rules_stop(RULE_CHILDREN, request_who(request),
+                   "it ended %s before its children",
+                   guard_describe(request->record));
+}
+
 struct request *request_claim(const struct abd_request *pub,
                               const char *function, enum guard_state next)
 {
@@ -400,13 +404,15 @@ struct request *request_claim(const struct abd_request *pub,
     if (!record)
         rules_stop(RULE_OWNER, host_busy_with(), "%s(%p): that is no request",
                    function, (const void *)pub);
-    if (atomic_compare_exchange_strong(&record->state, &state, next))
+    if (atomic_compare_exchange_strong(&record->state, &state, next)) {
+        check_children(record->object);
         return record->object;
+    }
     if (state == GUARD_OURS)
-        rules_stop(RULE_OWNER, atomic_load(&record->who),
+        rules_stop(RULE_OWNER, guard_blame(record),
                    "%s() on %s, which it does not own now", function,
                    guard_describe(record));
-    rules_stop(RULE_ONCE, atomic_load(&record->who),
+    rules_stop(RULE_ONCE, guard_blame(record),
                "%s() on %s, which it had completed before", function,
                guard_describe(record));
 }

@@ -121,8 +121,9 @@ static int finish(bool early)
             continue;
         }
         printf("skipped %s: %s\n", rules[i].name,
-               early                ? "the run has ended early"
+               early                ? "the run has stopped at the failure"
                : results[i].skipped ? results[i].skipped
+               : broken_ever        ? "the run has stopped at the failure"
                                     : "there was no occasion");
         skipped++;
     }

@@ -107,6 +107,9 @@ static void verify_error(struct operation *operation)
 
 void verify(struct operation *operation)
 {
+    /* What comes after a failure may be its consequence. */
+    if (rules_broken())
+        return;
     rules_try(RULE_SUCCEEDS);
     if (operation->request->error)
         verify_error(operation);
@@ -166,7 +169,7 @@ void verify_still_lent(struct operation *operation)
     if (!now)
         host_die("there is no memory left");
     rules_try(RULE_LENT_STAYS);
-    if (request_gather(operation->request, now) &&
+    if (request_gather(operation->request, now) && !rules_broken() &&
         !operation->load->plan->overlaps) {
         for (uint64_t i = 0; i < operation->length; i++) {
             if (now[i] == operation->bytes[i] || operation->mask[i] == 2 ||
