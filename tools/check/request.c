@@ -374,6 +374,9 @@ static void on_done(struct loop_message *message)
 
 void request_done(struct request *request)
 {
+    /* Nobody above changes it: it stays as it is from here on. */
+    if (request->data && request->depth == 0)
+        guard_set_writable(request->data, request->data_size, false);
     request->message.fn = on_done;
     loop_send(request->worker->loop, &request->message);
 }

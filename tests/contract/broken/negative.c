@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* Completes with negative errors. */
+#include "ram.h"
+
+static void submit(struct abd_request *request)
+{
+    int err = ram_do(request);
+
+    abd_complete(request, ram_every(50) ? -EIO : err);
+}
+
+EXPORTED const struct abd_plugin *abd_plugin_entry(void)
+{
+    static struct abd_plugin plugin;
+
+    plugin = ram_plugin("negative");
+    plugin.submit = submit;
+    return &plugin;
+}
