@@ -281,14 +281,25 @@ class TcpServer(Server):
 
 def build_plugin(name, directory):
     """Compiles NAME_plugin.c of this folder against the public headers."""
+    return build(name, "plugin", name, directory)
+
+
+def build_filter(name, directory, **macros):
+    """The same for NAME_filter.c; macros are part of the file's name."""
+    variant = name + "".join("-%s-%s" % item for item in macros.items())
+    return build(name, "filter", variant, directory,
+                 *["-D%s=%s" % item for item in macros.items()])
+
+
+def build(name, kind, variant, directory, *flags):
     here = os.path.dirname(os.path.abspath(__file__))
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if not compiler:
         raise unittest.SkipTest("no C compiler for a test's plugin")
-    path = os.path.join(directory, "abdkit-%s-plugin.so" % name)
+    path = os.path.join(directory, "abdkit-%s-%s.so" % (variant, kind))
     subprocess.run([
         compiler, "-shared", "-fPIC", "-std=gnu11", "-Wall", "-Wextra",
-        "-Werror", "-Wno-missing-field-initializers", "-o", path, "-I",
-        os.path.join(here, "..", "..", "include"),
-        os.path.join(here, name + "_plugin.c")], check=True)
+        "-Werror", "-Wno-missing-field-initializers", *flags, "-o", path,
+        "-I", os.path.join(here, "..", "..", "include"),
+        os.path.join(here, "%s_%s.c" % (name, kind))], check=True)
     return path
