@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
-
-/* A filter in under 100 lines: READs are turned into their complement on the
- * way back (abd_forward with after), and a WRITE's complement is written by a
- * request of the filter's own (abd_child), so that what a client writes is what
- * it reads: abdkit --filter=./abd-example-filter.so memory 16M */
+/* A filter in under 100 lines: the disk below has the complement of all bytes.
+ * READs are turned on the way back (abd_forward with after), a WRITE goes on as
+ * a child (abd_child): abdkit --filter=./abd-example-filter.so memory 16M */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -26,13 +26,14 @@ static int example_config(struct abd_instance *instance, const char *key,
                           const char *value)
 {
     struct example *example = (struct example *)instance->state;
-
     int err = abd_parse_size(instance, value, &example->size);
 
     (void)key; /* the server lets only "size" through */
-    if (!err)
-        example->bytes = (char *)calloc(1, example->size + 1);
-    return err ? err : example->bytes ? 0 : ENOMEM;
+    if (err)
+        return err;
+    free(example->bytes); /* of a size that was given before */
+    example->bytes = (char *)calloc(1, example->size + 1);
+    return example->bytes ? 0 : ENOMEM;
 }
 
 static void example_destroy(struct abd_instance *instance)
@@ -57,13 +58,12 @@ static void on_time(void *arg)
 {
     struct abd_request *request = (struct abd_request *)arg;
     struct example *example = (struct example *)request->disk->instance->state;
+    char *at = example->bytes + request->offset;
 
     if (request->op == ABD_OP_READ)
-        memcpy(request->data, example->bytes + request->offset,
-               request->length);
+        memcpy(request->data, at, request->length);
     else if (request->op == ABD_OP_WRITE)
-        memcpy(example->bytes + request->offset, request->data,
-               request->length);
+        memcpy(at, request->data, request->length);
     abd_complete(request, 0);
 }
 
