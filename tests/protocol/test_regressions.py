@@ -133,7 +133,7 @@ class Memory(ReviewCase):
     def test_maximum_over_many_children(self):
         """All that is advertised can be had, though each part of it may
         need 17 requests; and it does not stop others."""
-        server = self.serve("transfer=4096",
+        server = self.serve("transfer=4096", options=["--memory=16M"],
                             filters=[self.filter(CHILDREN=16)])
         large, small = self.client(server), self.client(server)
         small.read(0, 4096)
@@ -146,11 +146,11 @@ class Memory(ReviewCase):
 
     def test_long_lent_read_goes_on(self):
         """Short of requests, it waits for parts that are being sent."""
-        server = self.serve("lends=1", "transfer=64K",
+        server = self.serve("lends=1", "transfer=1M",
                             options=["--memory=4M"])
         first = self.client(server, extended=True)
         second = self.client(server, "fast2", extended=True)
-        length = 256 * MIB      # 4096 parts
+        length = 4 * GIB        # 4096 parts
         self.submit(first, CMD_READ, 1, length)
         wait_stuck(first.sock)
         self.submit(second, CMD_READ, 1, 4096)
@@ -230,7 +230,8 @@ class Loans(ReviewCase):
 
     def test_kept_by_background_children(self):
         """A child has ended though what it lent is not sent yet."""
-        server = self.serve("lends=1", filters=[self.filter(BACKGROUND=1)])
+        server = self.serve("lends=1", filters=[self.filter(
+            CHILDREN=0, BACKGROUND=2)])
         client = self.client(server)
         for _ in range(40):
             self.submit(client, CMD_READ, 1, MIB)
