@@ -155,9 +155,20 @@ class Memory(ReviewCase):
         wait_stuck(first.sock)
         self.submit(second, CMD_READ, 1, 4096)
         wait_taken(second)
-        self.assertEqual(first.receive()[1].error, 0)
+        self.receive_and_forget(first)
         self.assertEqual(second.receive()[1].data, b"U" * 4096)
         server.stop()
+
+    def receive_and_forget(self, client):
+        """The answer to a READ, of which only the bounds are remembered."""
+        done = False
+        while not done:
+            cookie, reply = client.receive_message()
+            if reply.pieces:
+                reply.pieces[-1] = (*reply.pieces[-1][:2], None)
+            done = reply.done
+        del client.pending[cookie]
+        self.assertEqual(reply.error, 0)
 
     def test_no_memory_for_the_rest(self):
         """The first part of a READ is lent, its rest can get no memory: one
