@@ -7,6 +7,7 @@
 
 #include "tools/check/load.h"
 #include "tools/check/options.h"
+#include "tools/check/registered.h"
 #include "tools/check/rules.h"
 
 static void run(struct stack *stack, const char *name,
@@ -28,6 +29,7 @@ static void run(struct stack *stack, const char *name,
     }
     if (!plan->lends || disk->pub->flags & ABD_DISK_LENDS)
         load_run(disk, &own);
+    registered_check();
     disk_leave(disk, &client);
     disk_close(disk);
 }

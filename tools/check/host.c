@@ -244,14 +244,3 @@ LOOP_EXPORTED void abd_disconnect(const struct abd_client *client)
 {
     (void)client;
 }
-
-LOOP_EXPORTED void abd_memory(const struct abd_instance *instance,
-                              struct abd_memory *ret)
-{
-    (void)ret;
-    fprintf(stderr,
-            "abdkit-check: %s: plugins with ABD_PLUGIN_REGISTERS can't be "
-            "checked yet\n",
-            instance->name);
-    _exit(2);
-}

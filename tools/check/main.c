@@ -11,6 +11,7 @@
 #include "tools/check/guard.h"
 #include "tools/check/host.h"
 #include "tools/check/options.h"
+#include "tools/check/registered.h"
 #include "tools/check/rules.h"
 
 #include "base/log.h"
@@ -257,6 +258,7 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN);
     guard_init();
     stack_load();
+    registered_start();
     stack_try_nonsense();
     rules_scenario("start");
     stack_begin(&stack, (const char *const *)options.parameters,
@@ -270,6 +272,7 @@ int main(int argc, char **argv)
         checks_run(&stack, &other);
     } while (now_ns() < end_ns && !rules_ever_broken() && !guard_is_short());
     rules_scenario("end");
+    registered_check();
     stack_end(&stack);
     stack_end(&other);
     loops_stop();

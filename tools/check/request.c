@@ -4,6 +4,7 @@
 #include "tools/check/request.h"
 
 #include "tools/check/options.h"
+#include "tools/check/registered.h"
 #include "tools/check/rules.h"
 
 #include <inttypes.h>
@@ -76,6 +77,11 @@ void request_take_data(struct request *request, const struct disk *disk,
     if (alignment < PAGE && host_random(random) & 1)
         spare = host_random(random) % (PAGE / alignment) * alignment;
     request->data_size = request->pub->length;
+    if (registered_is_wanted()) {
+        request->data = registered_take(request->record, request->data_size);
+        request->pub->data = request->data;
+        return;
+    }
     request->data = guard_take(request->record, GUARD_DATA, request->data_size,
                                alignment, spare);
     request->pub->data = request->data;
@@ -95,7 +101,9 @@ void request_retire(struct request *request)
 {
     atomic_store(&request->record->state, GUARD_ENDED);
     guard_end(request->pub, sizeof *request->pub);
-    if (request->data)
+    if (request->data && registered_is_wanted())
+        registered_give(request->data);
+    else if (request->data)
         check_bounds(request, "the data",
                      guard_end(request->data, request->data_size));
     rules_try(RULE_AFTER_END);
@@ -277,7 +285,8 @@ void request_submit(struct request *request, struct disk *disk,
 {
     request->worker = host_worker();
     request->pub->client = client;
-    if (request->pub->op == ABD_OP_WRITE && request->data)
+    if (request->pub->op == ABD_OP_WRITE && request->data &&
+        !registered_is_wanted())
         guard_set_writable(request->data, request->data_size, false);
     request_enter(request, disk);
 }
@@ -375,7 +384,7 @@ static void on_done(struct loop_message *message)
 void request_done(struct request *request)
 {
     /* Nobody above changes it: it stays as it is from here on. */
-    if (request->data && request->depth == 0)
+    if (request->data && request->depth == 0 && !registered_is_wanted())
         guard_set_writable(request->data, request->data_size, false);
     request->message.fn = on_done;
     loop_send(request->worker->loop, &request->message);

@@ -136,7 +136,7 @@ static void note(struct operation *loan, uint64_t at, const uint8_t *data,
 
     if (!is_known || (loan->mask[at] && loan->maybe[at] != byte))
         loan->mask[at] = 2;
-    else
+    else if (loan->mask[at] == 0)
         loan->mask[at] = 1;
     loan->maybe[at] = byte;
 }

@@ -6,7 +6,7 @@
 
 static void submit(struct abd_request *request)
 {
-    if (ram_every(200))
+    if (request->op == ABD_OP_READ && ram_every(50))
         request->disk->size -= 512;
     ram_submit(request);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Unmaps what is lent when the next READ comes. */
+/* Takes away what is lent when the next READ comes. */
 #include "ram.h"
 
 #include <sys/mman.h>
@@ -33,7 +33,7 @@ static void submit(struct abd_request *request)
     page = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (old)
-        munmap(old, 1 << 20);
+        mprotect(old, 1 << 20, PROT_NONE); /* its place is not used again */
     memcpy(page, ram_at(request), request->length);
     *piece = (struct abd_piece){
         .kind = ABD_PIECE_MEMORY, .length = request->length, .data = page};

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* Registers its memory, and writes to data there after the end. */
+#include "ram.h"
+
+static char *data;
+static struct abd_memory memory;
+
+static int start(struct abd_instance *instance)
+{
+    abd_memory(instance, &memory);
+    return memory.fd >= 0 && memory.length > 0 ? 0 : EIO;
+}
+
+static void submit(struct abd_request *request)
+{
+    uint64_t at = (uint64_t)((char *)request->data - (char *)memory.base);
+
+    if (request->data &&
+        (at > memory.length || request->length > memory.length - at)) {
+        abd_complete(request, EIO);
+        return;
+    }
+    if (data && data != request->data)
+        data[0]++;
+    data = request->op == ABD_OP_READ ? request->data : NULL;
+    ram_submit(request);
+}
+
+EXPORTED const struct abd_plugin *abd_plugin_entry(void)
+{
+    static struct abd_plugin plugin;
+
+    plugin = ram_plugin("registered-late");
+    plugin.start = start;
+    plugin.submit = submit;
+    plugin.flags = ABD_PLUGIN_REGISTERS;
+    return &plugin;
+}
