@@ -7,7 +7,7 @@
 static void submit(struct abd_request *request)
 {
     if (request->op == ABD_OP_READ && ram_every(50))
-        request->disk->size -= 512;
+        request->disk->size += 512;
     ram_submit(request);
 }
 
