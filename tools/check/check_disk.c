@@ -170,6 +170,12 @@ void check_clients(struct stack *stack)
 
 /* --- closing and opening again --- */
 
+/* So many, or fewer if fewer are asked for. */
+static uint64_t up_to(uint64_t n)
+{
+    return n < options.operations ? n : options.operations;
+}
+
 static void use(struct stack *stack, const struct load_plan *plan)
 {
     struct abd_client client = disk_new_client();
@@ -195,10 +201,10 @@ void check_keeps(struct stack *stack)
         rules_skip(RULE_KEEPS, "it has nothing to keep");
         return;
     }
-    for (unsigned i = 0; i < 8 && !rules_broken(); i++) {
+    for (unsigned i = 0; i < 5 && !rules_broken(); i++) {
         use(stack, &(struct load_plan){
-                       .operations = 100, .depth = 8, .keeps = &model});
-        use(stack, &(struct load_plan){.operations = 200,
+                       .operations = up_to(100), .depth = 8, .keeps = &model});
+        use(stack, &(struct load_plan){.operations = up_to(200),
                                        .depth = 8,
                                        .only_reads = true,
                                        .rule = RULE_KEEPS,
@@ -232,7 +238,7 @@ void check_read_only(struct stack *stack)
                     (unsigned long long)disk->pub->size,
                     (unsigned long long)size);
     else if (size)
-        load_run(disk, &(struct load_plan){.operations = 400,
+        load_run(disk, &(struct load_plan){.operations = up_to(400),
                                            .depth = 8,
                                            .only_reads = true,
                                            .clients = &clients,
@@ -251,7 +257,7 @@ void check_instances(struct stack *stack, struct stack *other)
     rules_scenario("instances");
     for (unsigned i = 0; i < 6 && !rules_broken(); i++) {
         use(both[i % 2], &(struct load_plan){
-                             .operations = 100,
+                             .operations = up_to(100),
                              .depth = 8,
                              .only_reads = !writes || i > 1,
                              .rule = RULE_INSTANCES,

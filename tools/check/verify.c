@@ -129,16 +129,37 @@ void verify_lent(struct operation *operation)
     request_gather(operation->request, operation->bytes);
 }
 
-static void note(struct operation *loan, uint64_t at, const uint8_t *data,
-                 bool is_known)
+static bool is_all(const uint8_t *bytes, uint8_t value, uint64_t length)
 {
-    uint8_t byte = data ? *data : 0;
+    return bytes[0] == value && memcmp(bytes, bytes + 1, length - 1) == 0;
+}
 
-    if (!is_known || (loan->mask[at] && loan->maybe[at] != byte))
-        loan->mask[at] = 2;
-    else if (loan->mask[at] == 0)
-        loan->mask[at] = 1;
-    loan->maybe[at] = byte;
+/* data NULL: zeroes, or nobody knows. */
+static void note(struct operation *loan, uint64_t at, uint64_t length,
+                 const uint8_t *data, bool is_known)
+{
+    uint8_t *mask = loan->mask + at;
+    uint8_t *maybe = loan->maybe + at;
+
+    if (!is_known) {
+        memset(mask, 2, length);
+    } else if (is_all(mask, 0, length)) {
+        memset(mask, 1, length);
+        if (data)
+            memcpy(maybe, data, length);
+        else
+            memset(maybe, 0, length);
+    } else if (!is_all(mask, 2, length)) {
+        for (uint64_t i = 0; i < length; i++) {
+            uint8_t byte = data ? data[i] : 0;
+
+            if (mask[i] == 1 && maybe[i] != byte)
+                mask[i] = 2;
+            else if (mask[i] == 0)
+                mask[i] = 1;
+            maybe[i] = byte;
+        }
+    }
 }
 
 void verify_note_write(struct load *load, const struct operation *operation)
@@ -153,9 +174,9 @@ void verify_note_write(struct load *load, const struct operation *operation)
 
         if (end > loan->offset + loan->length)
             end = loan->offset + loan->length;
-        for (uint64_t k = begin; k < end; k++)
-            note(loan, k - loan->offset,
-                 operation->data ? operation->data + (k - operation->offset)
+        if (begin < end)
+            note(loan, begin - loan->offset, end - begin,
+                 operation->data ? operation->data + (begin - operation->offset)
                                  : NULL,
                  operation->op != ABD_OP_TRIM && options.keeps);
     }
@@ -170,7 +191,8 @@ void verify_still_lent(struct operation *operation)
         host_die("there is no memory left");
     rules_try(RULE_LENT_STAYS);
     if (request_gather(operation->request, now) && !rules_broken() &&
-        !operation->load->plan->overlaps) {
+        !operation->load->plan->overlaps &&
+        memcmp(now, operation->bytes, operation->length) != 0) {
         for (uint64_t i = 0; i < operation->length; i++) {
             if (now[i] == operation->bytes[i] || operation->mask[i] == 2 ||
                 (operation->mask[i] == 1 && now[i] == operation->maybe[i]))
