@@ -64,8 +64,8 @@ struct kids {
 
 struct scratch {
     struct abd_request *next;
-    uint8_t *buffer;
-    uint64_t begin; /* RMW: the first byte of buffer */
+    uint8_t *buffer, *second; /* MIRROR's other child needs one, too */
+    uint64_t begin;           /* RMW: the first byte of buffer */
     unsigned left;
     int error;
 };
@@ -91,7 +91,7 @@ static void copied(struct abd_request *child, int error, void *arg)
     struct abd_request *request = arg;
     struct scratch *scratch = request->scratch;
     struct kids *kids = kids_of(request);
-    uint8_t *buffer = scratch->buffer;
+    uint8_t *buffer = scratch->buffer, *second = scratch->second;
     unsigned n;
 
     if (KIDS_BACKGROUND)
@@ -104,6 +104,7 @@ static void copied(struct abd_request *child, int error, void *arg)
     /* It copies, so that the buffer is done with. */
     abd_complete_as(request, child);
     free(buffer);
+    free(second);
 }
 
 static void start_copy(struct kids *kids, struct abd_request *request,
@@ -121,6 +122,10 @@ static void start_copy(struct kids *kids, struct abd_request *request,
         if (scratch->buffer)
             io.data = scratch->buffer;
     }
+    if (io.data && n == 2) {
+        scratch->second = aligned_alloc(4096, (request->length | 4095) + 1);
+        n = scratch->second ? 2 : 1;
+    }
     scratch->left = n;
     if (KIDS_BACKGROUND)
         kids->background += n;
@@ -131,6 +136,8 @@ static void start_copy(struct kids *kids, struct abd_request *request,
 
         if (kids->how == CANCEL)
             abd_cancel_child(child);
+        if (scratch->second)
+            io.data = scratch->second;
     }
 }
 
