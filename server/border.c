@@ -6,7 +6,7 @@
  * A frame goes through one of these:
  *
  *     PLAIN ---------------------------------------------> ended
- *     PIECES, ZEROES: piece after piece -----------------> ended
+ *     PIECES, ZEROES, BOUNCED: piece after piece --------> ended
  *        any of them, with emulated FUA and no error -> FLUSH -> ended
  *     PLAIN (ZERO failed with ENOTSUP) -> ZEROES
  *
@@ -14,6 +14,7 @@
  * here, whatever the number of pieces. */
 #include "server/border.h"
 
+#include "server/bounce.h"
 #include "server/connection.h"
 #include "server/disk.h"
 #include "server/layer.h"
@@ -26,6 +27,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static bool writes(uint32_t op)
 {
@@ -97,6 +99,8 @@ static uint64_t piece_length(const struct frame *frame)
 
     if (frame->phase == FRAME_ZEROES && max > ZEROES_SIZE)
         max = ZEROES_SIZE;
+    if (frame->phase == FRAME_BOUNCED && max > frame->bounce_size)
+        max = frame->bounce_size;
     return left < max ? left : max;
 }
 
@@ -121,6 +125,10 @@ void border_show(struct request *request)
         pub->length = piece_length(frame);
         if (frame->data)
             pub->data = (char *)frame->data + frame->done;
+    } else if (frame->phase == FRAME_BOUNCED) {
+        pub->offset += frame->done;
+        pub->length = piece_length(frame);
+        pub->data = frame->bounce;
     } else if (frame->phase == FRAME_ZEROES) {
         pub->op = ABD_OP_WRITE;
         pub->flags &= ABD_REQ_FUA;
@@ -139,7 +147,12 @@ void border_show(struct request *request)
 
 static void submit(struct request *request)
 {
+    const struct frame *frame = &request->frames[request->depth];
+
     border_show(request);
+    if (frame->phase == FRAME_BOUNCED && frame->op == ABD_OP_WRITE)
+        memcpy(frame->bounce, (char *)frame->data + frame->done,
+               request->pub.length);
     hand_over(request);
 }
 
@@ -189,6 +202,40 @@ static void start_pieces(struct request *request, uint64_t max)
     submit(request);
 }
 
+/* Data of a filter above that the disk can't use where it lies. */
+static void start_bounced(struct request *request)
+{
+    struct frame *frame = &request->frames[request->depth];
+    const struct disk *disk = frame->lane->disk;
+    uint64_t max = longest(disk, frame->op);
+
+    frame->bounce = bounce_take(request->worker, disk,
+                                frame->length < max ? frame->length : max,
+                                &frame->bounce_size);
+    if (frame->bounce) {
+        frame->phase = FRAME_BOUNCED;
+        submit(request);
+    } else {
+        frame->phase = FRAME_WAITING_BOUNCE;
+        list_append(&request->worker->bounces[disk->layer->index].waiting,
+                    &request->link);
+    }
+}
+
+/* The next one that waits for it may begin. */
+static void end_bounced(struct request *request)
+{
+    struct frame *frame = &request->frames[request->depth];
+    const struct disk *disk = frame->lane->disk;
+    struct bounce *bounce = &request->worker->bounces[disk->layer->index];
+    struct list *link;
+
+    bounce_give(request->worker, disk, frame->bounce, frame->bounce_size);
+    link = bounce->taken ? NULL : list_take_first(&bounce->waiting);
+    if (link)
+        start_bounced(container_of(link, struct request, link));
+}
+
 /* What the layer's author was promised, and a filter above may have broken. */
 static int check(const struct request *request, const struct disk *disk)
 {
@@ -233,6 +280,8 @@ static void start(struct request *request)
     } else if (frame->op == ABD_OP_EXTENTS && !disk_has(disk, ABD_OP_EXTENTS)) {
         request_add_extent(request, frame->length, 0);
         end_here(request, 0);
+    } else if (frame->data && bounce_is_needed(disk, frame->data)) {
+        start_bounced(request);
     } else if ((max == 0 || frame->length <= max) &&
                (writes(frame->op) || !(frame->flags & ABD_REQ_FUA))) {
         submit_plain(request);
@@ -262,8 +311,8 @@ void border_enter(struct request *request, struct disk *disk)
     frame->offset = request->pub.offset;
     frame->length = request->pub.length;
     frame->data = request->pub.data;
-    frame->op = request->pub.op;
-    frame->flags = request->pub.flags;
+    frame->op = (uint8_t)request->pub.op;
+    frame->flags = (uint8_t)request->pub.flags;
     frame->phase = FRAME_PLAIN;
     frame->done = 0;
     frame->children = 0;
@@ -285,10 +334,11 @@ void border_cancel(struct request *request)
 {
     struct frame *frame = &request->frames[request->depth];
 
-    if (frame->phase != FRAME_WAITING)
+    if (frame->phase != FRAME_WAITING && frame->phase != FRAME_WAITING_BOUNCE)
         return;
     list_remove(&request->link);
-    frame->lane->in_flight++;
+    if (frame->phase == FRAME_WAITING)
+        frame->lane->in_flight++;
     end_here(request, ESHUTDOWN);
 }
 
@@ -364,6 +414,9 @@ static bool piece_ended(struct request *request, int *error)
             request->error_at += frame->done;
         return true;
     }
+    if (frame->phase == FRAME_BOUNCED && frame->op == ABD_OP_READ)
+        memcpy((char *)frame->data + frame->done, frame->bounce,
+               piece_length(frame));
     frame->done += piece_length(frame);
     if (frame->done == frame->length)
         return true;
@@ -391,7 +444,8 @@ bool border_ended(struct request *request, int *error)
         start_zeroes(request);
         return false;
     }
-    if (frame->phase == FRAME_PIECES || frame->phase == FRAME_ZEROES) {
+    if (frame->phase == FRAME_PIECES || frame->phase == FRAME_ZEROES ||
+        frame->phase == FRAME_BOUNCED) {
         bool unsupported = frame->phase == FRAME_PIECES && *error == ENOTSUP &&
                            frame->op == ABD_OP_ZERO &&
                            !(frame->flags & ABD_REQ_FAST);
@@ -402,6 +456,8 @@ bool border_ended(struct request *request, int *error)
         }
         if (!piece_ended(request, error))
             return false;
+        if (frame->phase == FRAME_BOUNCED)
+            end_bounced(request);
     }
     if (frame->phase == FRAME_FLUSH) {
         flush_ended(lane, *error);

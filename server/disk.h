@@ -84,6 +84,8 @@ struct disk {
     uint64_t piece;      /* the same as a power of 2, for READs in parts */
     uint64_t lend_max;   /* longer READs come with data: some layer cuts */
     uint32_t block_min;  /* never 0 */
+    uint32_t alignment;  /* of data; 1: any */
+    bool takes_received; /* WRITEs may lie where they were received */
     unsigned background; /* requests reserved on each worker */
 
     /* The disk's loop. */

@@ -163,21 +163,14 @@ PUBLIC const struct abd_piece *abd_child_pieces(const struct abd_request *pub,
 
 /* What the child was lent goes to the request: the child stays until then,
  * because the loan may lie in its scratch (and so do those that it has come
- * through itself: child->lent.from).  What was reserved for it is its parent's,
- * and comes back with the loan; but where somebody else gets the loan, another
- * request is reserved instead.  False: there is none. */
-static bool hand_over_loan(struct request *request, struct request *child)
+ * through itself: child->lent.from).  Whoever it was reserved for has instead
+ * the one that is reserved with each request for this (layer.c). */
+static void hand_over_loan(struct request *request, struct request *child)
 {
-    if (child->child.parent != request) {
-        if (!request_reserve(child->worker, 1))
-            return false;
-        child->child.paid = true;
-    }
     request->lent = child->lent;
     request->lent.from = child;
     child->lent.pieces = NULL;
     child->child.kept = true;
-    return true;
 }
 
 PUBLIC void abd_complete_as(struct abd_request *pub,
@@ -200,10 +193,8 @@ PUBLIC void abd_complete_as(struct abd_request *pub,
             break;
     }
     if (pub->op == ABD_OP_READ && !error) {
-        if (child->lent.pieces && !hand_over_loan(request, child))
-            error = ENOMEM;
-        else if (child->lent.pieces || request->lent.pieces)
-            ; /* copied to data, where there is any, when it is unwound */
+        if (child->lent.pieces) /* copied to data, if any, when unwound */
+            hand_over_loan(request, child);
         else if (pub->data && child_pub->data != pub->data)
             memcpy(pub->data, child_pub->data, pub->length);
         else if (!pub->data)

@@ -59,7 +59,9 @@ static void derive_sharing(void)
 
 /* One request of a client becomes one in each layer (its frames, no requests of
  * their own), and each filter may have children, which become the same again in
- * the layers below. */
+ * the layers below.  One more is for the child that it is completed as: until
+ * what that was lent has been sent, it is missing where it was reserved, which
+ * may be for another request, or for none. */
 unsigned chain_children_from(unsigned index)
 {
     unsigned need = 0;
@@ -68,6 +70,9 @@ unsigned chain_children_from(unsigned index)
         const struct abd_filter *filter = chain.layers[i]->filter;
         unsigned children = filter ? filter->children : 0;
 
+        if (filter && filter->flags & ABD_FILTER_LENDS &&
+            (children || filter->background))
+            children++;
         need += children * (1 + need);
         if (need > NEED_MAX)
             need = NEED_MAX;
@@ -77,10 +82,19 @@ unsigned chain_children_from(unsigned index)
 
 void chain_derive(void)
 {
+    bool children = false;
+
     chain.registers = false;
-    for (unsigned i = 0; i < chain.n; i++)
-        if (chain.layers[i]->plugin->flags & ABD_PLUGIN_REGISTERS)
+    for (unsigned i = 0; i < chain.n; i++) {
+        struct layer *layer = chain.layers[i];
+
+        if (layer->plugin->flags & ABD_PLUGIN_REGISTERS)
             chain.registers = true;
+        layer->below_children = children;
+        if (layer->filter &&
+            (layer->filter->children || layer->filter->background))
+            children = true;
+    }
     derive_scratch();
     derive_sharing();
     chain.children = chain_children_from(0);

@@ -28,6 +28,7 @@ struct layer {
     unsigned scratch_at; /* where in a request its scratch lies */
     bool per_client;     /* each client has a disk of its own */
     bool per_name;       /* each export name has a disk of its own */
+    bool below_children; /* a filter above makes requests of its own */
 };
 
 struct chain {

@@ -74,8 +74,9 @@ static const char *find_fault(const struct abd_disk *pub)
                "block_preferred";
     if (pub->max_transfer % block_min)
         return "max_transfer is no multiple of block_min";
-    if (pub->data_alignment > 4096)
-        return "data_alignment is above 4096";
+    if (pub->data_alignment &&
+        (!is_power_of_2(pub->data_alignment) || pub->data_alignment > 4096))
+        return "data_alignment is no power of 2 of at most 4096";
     if (pub->size % block_min)
         return "size is no multiple of block_min";
     if ((pub->max_zero && pub->max_zero < block_min) ||
@@ -128,6 +129,11 @@ static void derive(struct disk *disk)
         disk->piece *= 2;
     disk->lend_max = disk->transfer;
     disk->block_min = disk->pub.block_min ? disk->pub.block_min : 1;
+    disk->alignment = disk->pub.data_alignment;
+    if (disk->alignment == 0)
+        disk->alignment = disk->pub.flags & ABD_DISK_INLINE ? 1 : 4096;
+    disk->takes_received = disk->pub.flags & ABD_DISK_INLINE &&
+                           disk->alignment == 1 && !chain.registers;
     disk->parallel =
         (disk->pub.flags & ABD_DISK_PARALLEL) && workers_n > 1 &&
         (!disk->pub.max_requests || disk->pub.max_requests >= workers_n);
@@ -160,8 +166,11 @@ static bool reserve_background(struct disk *disk)
     n *= 1 + chain_children_from(disk->layer->index + 1);
     if (n == 0)
         return true;
-    if (!request_reserve(worker, n))
+    if (!request_reserve_background(worker, n)) {
+        complain(disk, "no memory for the requests of the filter's own; "
+                       "--memory is too small");
         return false;
+    }
     disk->background = n;
     return true;
 }
@@ -365,7 +374,8 @@ static void on_closed(struct loop_message *message)
                        "that");
     disk->pub.state = NULL;
     if (disk->background)
-        request_unreserve(worker_of(disk->pub.loop), disk->background);
+        request_unreserve_background(worker_of(disk->pub.loop),
+                                     disk->background);
     disk->background = 0;
     put_belows(disk);
 }

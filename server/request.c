@@ -43,8 +43,10 @@ static bool grow(struct worker *worker)
     size_t slab = SLAB;
     char *memory;
 
-    if (worker->pool_bytes + slab > worker->pool_limit ||
-        !arena_charge(server_arena, slab))
+    /* Where nothing is used again, no budget is enough. */
+    if (!settings.debug_requests &&
+        (worker->pool_bytes + slab > worker->pool_limit ||
+         !arena_charge(server_arena, slab)))
         return false;
     memory = mmap(NULL, slab, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,9 +63,29 @@ static bool grow(struct worker *worker)
     return true;
 }
 
-unsigned request_pool_max(const struct worker *worker)
+static unsigned pool_capacity(const struct worker *worker)
 {
     return (unsigned)(worker->pool_limit / SLAB * (SLAB / request_size()));
+}
+
+unsigned request_pool_max(const struct worker *worker)
+{
+    return pool_capacity(worker) - worker->background;
+}
+
+bool request_reserve_background(struct worker *worker, unsigned n)
+{
+    if (worker->background + n > pool_capacity(worker) / 2 ||
+        !request_reserve(worker, n))
+        return false;
+    worker->background += n;
+    return true;
+}
+
+void request_unreserve_background(struct worker *worker, unsigned n)
+{
+    worker->background -= n;
+    request_unreserve(worker, n);
 }
 
 bool request_reserve(struct worker *worker, unsigned n)
@@ -154,13 +176,12 @@ void request_put(struct request *request)
 void request_put_child(struct request *child)
 {
     struct worker *worker = child->worker;
+    bool reserved;
 
     request_put(child);
-    /* Can only fail where nothing is reused (-D server.requests=1). */
-    if (!request_reserve(worker, 1)) {
-        log_write(ABD_ERROR, NULL, "-D server.requests=1: --memory is used up");
-        abort();
-    }
+    reserved = request_reserve(worker, 1);
+    assert(reserved); /* at least this one is free */
+    (void)reserved;
 }
 
 void request_release(struct request *request)
@@ -177,10 +198,7 @@ void request_release(struct request *request)
         struct request *next = from->lent.from;
 
         from->lent.from = NULL;
-        if (from->child.paid)
-            request_put(from);
-        else
-            request_put_child(from);
+        request_put_child(from);
         from = next;
     }
 }

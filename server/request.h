@@ -22,6 +22,7 @@
 #include "loop/loop.h"
 #include "server/job.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,12 +41,14 @@ enum request_state {
 
 /* What the server does at the border above a layer (border.c). */
 enum frame_phase {
-    FRAME_WAITING, /* the lane is full */
-    FRAME_PLAIN,   /* the request goes down as it is */
-    FRAME_PIECES,  /* cut into pieces, one after the other */
-    FRAME_ZEROES,  /* a ZERO carried out by writing zeroes */
-    FRAME_FLUSH,   /* carries the flush that its FUA (and others') asks for */
-    FRAME_DONE,    /* ended at the border; request->error says how */
+    FRAME_WAITING,        /* the lane is full */
+    FRAME_PLAIN,          /* the request goes down as it is */
+    FRAME_PIECES,         /* cut into pieces, one after the other */
+    FRAME_BOUNCED,        /* the same, through a bounce buffer */
+    FRAME_WAITING_BOUNCE, /* for one */
+    FRAME_ZEROES,         /* a ZERO carried out by writing zeroes */
+    FRAME_FLUSH, /* carries the flush that its FUA (and others') asks for */
+    FRAME_DONE,  /* ended at the border; request->error says how */
 };
 
 /* A request as one layer was given it.  Loop thread only. */
@@ -55,11 +58,14 @@ struct frame {
     int (*after)(struct abd_request *request, int error);
     uint64_t offset, length;
     void *data;
-    uint32_t op, flags;
-    uint32_t phase;    /* enum frame_phase */
-    uint32_t children; /* of this layer for the request, in flight */
-    uint64_t done;     /* FRAME_PIECES, FRAME_ZEROES: bytes that have ended */
+    uint64_t done; /* of pieces: bytes that have ended */
+    void *bounce;  /* FRAME_BOUNCED: where the piece's data lies */
+    uint32_t bounce_size;
+    uint8_t op, flags; /* as in abd_request */
+    uint8_t phase;     /* enum frame_phase */
+    uint8_t children;  /* of this layer for the request, in flight */
 };
+static_assert(sizeof(struct frame) == 64, "one line of the cache");
 
 /* Ended by lending: what is to be sent, and how to give it back. */
 struct lent {
@@ -103,7 +109,6 @@ struct request {
             void (*ended)(struct abd_request *, int, void *);
             void *arg;
             struct list link; /* parent's children */
-            bool paid; /* what was reserved for it has been replaced already */
             bool kept; /* its loan has gone to another request */
         } child;
         struct part part; /* job.h */
@@ -117,7 +122,10 @@ struct request {
  * that who has started never fails; false: the budget does not allow it now. */
 bool request_reserve(struct worker *worker, unsigned n);
 void request_unreserve(struct worker *worker, unsigned n);
-/* How many there can ever be on this worker. */
+/* The same for as long as a disk is open; not more than half of them all. */
+bool request_reserve_background(struct worker *worker, unsigned n);
+void request_unreserve_background(struct worker *worker, unsigned n);
+/* How many there can ever be on this worker beside those. */
 unsigned request_pool_max(const struct worker *worker);
 /* Uses up one reservation.  pub's op, flags, offset, length, data and client
  * are the caller's to set. */

@@ -95,7 +95,6 @@ static struct errand {
     void (*fn)(struct worker *worker);
 } errands[LOOPS_MAX];
 static _Atomic unsigned errands_left;
-static int errand_error;
 
 static void on_errand(struct loop_message *message)
 {
@@ -166,12 +165,6 @@ static void start_timer(struct worker *worker)
                     worker);
 }
 
-static void register_zeroes(struct worker *worker)
-{
-    (void)worker;
-    errand_error = worker_register_zeroes();
-}
-
 static int create(void)
 {
     struct arena *arena;
@@ -185,18 +178,16 @@ static int create(void)
     work_set_threads(settings.work_threads);
     err = loops_create(settings.loops);
     if (!err)
-        err = arena_create(settings.memory, chain.registers, &arena);
+        err = arena_create(settings.memory, workers_extra(abd_loop_count()),
+                           chain.registers, &arena);
     if (!err)
         err = workers_create(arena);
     if (!err)
         err = loops_start();
     if (err)
         return err;
-    if (chain.registers)
-        run_on(1, register_zeroes);
-    if (!errand_error)
-        run_on(workers_n, start_timer);
-    return errand_error;
+    run_on(workers_n, start_timer);
+    return 0;
 }
 
 int server_create(void)

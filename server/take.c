@@ -137,8 +137,7 @@ static uint64_t buffer_for(const struct connection *connection, uint64_t length)
             return 0;
         return length;
     case NBD_CMD_WRITE:
-        if (disk->pub.flags & ABD_DISK_INLINE && !disk->pub.data_alignment &&
-            command->at_hand >= length)
+        if (disk->takes_received && command->at_hand >= length)
             return 0;
         return length;
     case NBD_CMD_BLOCK_STATUS:

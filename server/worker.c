@@ -4,6 +4,7 @@
 /* Workers: the server's part of each loop, and the order of its turn. */
 #include "server/worker.h"
 
+#include "server/bounce.h"
 #include "server/connection.h"
 #include "server/disk.h"
 #include "server/layer.h"
@@ -106,6 +107,13 @@ static int create_receive_buffers(struct worker *worker, uint64_t budget)
         return ENOMEM;
     worker->receive_size = size;
     worker->pool_limit = budget / 4 / workers_n - (uint64_t)n * size;
+    if (request_pool_max(worker) < 2 * (1 + chain.children)) {
+        log_write(ABD_ERROR, NULL,
+                  "--memory is too small for --loops=%u and the %u requests "
+                  "that filters may make for one of a client",
+                  workers_n, chain.children);
+        return ENOMEM;
+    }
     worker->receive_spares = calloc(n, sizeof *worker->receive_spares);
     memory = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -117,8 +125,11 @@ static int create_receive_buffers(struct worker *worker, uint64_t budget)
     return 0;
 }
 
-static int worker_init(struct worker *worker, unsigned index, uint64_t budget)
+static int worker_init(struct worker *worker, unsigned index, uint64_t budget,
+                       char **extra)
 {
+    int err;
+
     worker->index = index;
     worker->loop = abd_loop_at(index);
     worker->memory = arena_memory(server_arena, worker->loop);
@@ -134,40 +145,42 @@ static int worker_init(struct worker *worker, unsigned index, uint64_t budget)
     worker->heads = calloc(LIMIT_IOVECS + 1, NBD_REPLY_HEAD_MAX);
     if (!worker->iovecs || !worker->heads)
         return ENOMEM;
+    err = bounces_create(worker, extra);
+    if (err)
+        return err;
     loop_set_context(worker->loop, worker);
     loop_set_stage(worker->loop, LOOP_STAGE_KICK, run_kicks, worker);
     loop_set_stage(worker->loop, LOOP_STAGE_ANSWER, run_answers, worker);
     return create_receive_buffers(worker, budget);
 }
 
-int worker_register_zeroes(void)
+/* For plugins that want all memory inside the arena the zeroes are there. */
+uint64_t workers_extra(unsigned n)
 {
-    uint64_t size = ZEROES_SIZE;
-    void *registered;
-
-    if (!memory_take(workers[0].memory, MEMORY_READ, &size, 1, &registered))
-        return ENOMEM;
-    memset(registered, 0, ZEROES_SIZE);
-    munmap(zeroes, ZEROES_SIZE);
-    zeroes = registered;
-    return 0;
+    return bounces_size(n) + (chain.registers ? ZEROES_SIZE : 0);
 }
 
 int workers_create(struct arena *arena)
 {
     struct arena_counters counters;
+    char *extra = arena_extra(arena);
     int err = 0;
 
     server_arena = arena;
     workers_n = abd_loop_count();
     workers = calloc(workers_n, sizeof *workers);
-    /* Never written: the kernel maps its one page of zeroes. */
-    zeroes = mmap(NULL, ZEROES_SIZE, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (chain.registers) {
+        zeroes = extra;
+        extra += ZEROES_SIZE;
+    } else {
+        /* Never written: the kernel maps its one page of zeroes. */
+        zeroes = mmap(NULL, ZEROES_SIZE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
     if (!workers || zeroes == MAP_FAILED)
         return ENOMEM;
     arena_read_counters(arena, &counters);
     for (unsigned i = 0; i < workers_n && !err; i++)
-        err = worker_init(&workers[i], i, counters.total);
+        err = worker_init(&workers[i], i, counters.total, &extra);
     return err;
 }

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct bounce;
 struct connection;
 
 /* Read by the status thread while the loop counts: relaxed atomics, written by
@@ -42,6 +43,7 @@ struct worker {
     /* Requests. */
     struct list free_requests;
     unsigned free_n, reserved;
+    unsigned background;             /* of them, for filters' disks */
     uint64_t pool_bytes, pool_limit; /* an equal share for each worker */
     struct list done;                /* completed, not unwound yet */
     uint64_t next_id;
@@ -65,6 +67,8 @@ struct worker {
     unsigned receive_spares_n; /* at the start: all that may be held */
     size_t receive_size;
 
+    struct bounce *bounces; /* chain.n of them */
+
     /* Scratch of the sender: iovecs and chunk headers. */
     struct iovec *iovecs;
     uint8_t *heads;
@@ -77,10 +81,8 @@ extern struct worker *workers;
 extern unsigned workers_n;
 extern struct arena *server_arena;
 
-/* For plugins that want all memory inside the arena: moves the zeroes there. On
- * the first worker's loop, before any request.  0 or an errno value. */
-int worker_register_zeroes(void);
-
+/* What they need of the arena beside the budget. */
+uint64_t workers_extra(unsigned n);
 /* Creates the workers on loops that exist and do not run yet. */
 int workers_create(struct arena *arena);
 

@@ -315,14 +315,19 @@ void arena_range(const struct arena *arena, void **ret_base,
                  uint64_t *ret_length, int *ret_fd)
 {
     *ret_base = arena->base;
-    *ret_length = arena->length;
+    *ret_length = arena->mapped;
     *ret_fd = arena->fd;
+}
+
+void *arena_extra(const struct arena *arena)
+{
+    return arena->base + arena->length;
 }
 
 /* Reserves the range, 2 MiB aligned, and maps the file or nothing there. */
 static int map(struct arena *arena)
 {
-    uint64_t whole = arena->length + ALIGNMENT;
+    uint64_t whole = arena->mapped + ALIGNMENT;
     char *place = mmap(NULL, whole, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     uint64_t before;
@@ -333,13 +338,13 @@ static int map(struct arena *arena)
     before = -(uintptr_t)place & (ALIGNMENT - 1);
     if (before > 0)
         munmap(place, before);
-    munmap(place + before + arena->length, ALIGNMENT - before);
+    munmap(place + before + arena->mapped, ALIGNMENT - before);
     arena->base = place + before;
     if (arena->fd >= 0)
-        base = mmap(arena->base, arena->length, PROT_READ | PROT_WRITE,
+        base = mmap(arena->base, arena->mapped, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_FIXED, arena->fd, 0);
     else
-        base = mmap(arena->base, arena->length, PROT_READ | PROT_WRITE,
+        base = mmap(arena->base, arena->mapped, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
                     0);
     if (base == MAP_FAILED)
@@ -347,7 +352,7 @@ static int map(struct arena *arena)
     /* Huge pages would make 2 MiB of every 4 KiB that is touched.  A kernel
      * without them refuses, and that is as well. */
     if (arena->fd < 0)
-        madvise(base, arena->length, MADV_NOHUGEPAGE);
+        madvise(base, arena->mapped, MADV_NOHUGEPAGE);
     return 0;
 }
 
@@ -383,11 +388,12 @@ static int init(struct arena *arena, bool registered)
     }
     for (unsigned i = 0; i < arena->loops; i++)
         memory_init(&arena->memories[i], arena, abd_loop_at(i));
-    err = registered ? make_file(arena->length, &arena->fd) : 0;
+    err = registered ? make_file(arena->mapped, &arena->fd) : 0;
     return err ? err : map(arena);
 }
 
-int arena_create(uint64_t bytes, bool registered, struct arena **ret)
+int arena_create(uint64_t bytes, uint64_t extra, bool registered,
+                 struct arena **ret)
 {
     uint64_t chunks = bytes >> CHUNK_SHIFT;
     struct arena *arena;
@@ -399,6 +405,7 @@ int arena_create(uint64_t bytes, bool registered, struct arena **ret)
     if (!arena)
         return ENOMEM;
     arena->length = chunks << CHUNK_SHIFT;
+    arena->mapped = arena->length + ((extra + 4095) & ~UINT64_C(4095));
     arena->fd = -1;
     arena->chunks = (unsigned)chunks;
     arena->mixed = arena->chunks - reserve_of(arena->chunks);
@@ -417,7 +424,7 @@ void arena_destroy(struct arena *arena)
     if (!arena)
         return;
     if (arena->base)
-        munmap(arena->base, arena->length);
+        munmap(arena->base, arena->mapped);
     if (arena->fd >= 0)
         close(arena->fd);
     pthread_mutex_destroy(&arena->lock);

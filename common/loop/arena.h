@@ -75,7 +75,8 @@ struct memory {
 struct arena {
     /* Set once. */
     char *base;
-    uint64_t length;
+    uint64_t length; /* of the chunks */
+    uint64_t mapped; /* and what follows them */
     int fd;          /* or -1 */
     unsigned chunks; /* of both zones */
     unsigned mixed;  /* of them, in the zone for any use */

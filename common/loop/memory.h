@@ -33,12 +33,17 @@ struct memory; /* one loop's share */
 enum memory_use { MEMORY_WRITE, MEMORY_READ, MEMORY_USES };
 #define MEMORY_TAKE_MAX 64 /* buffers in one step */
 
-/* bytes is rounded down to whole MiB, at least 4.  registered: a memfd, mapped
- * 2 MiB aligned, whose pages are never given back to the kernel.  The loops
- * must have been created.  0 or an errno value. */
-int arena_create(uint64_t bytes, bool registered, struct arena **ret);
+/* bytes is rounded down to whole MiB, at least 4.  extra: so many bytes more,
+ * which are the caller's and of no budget.  registered: a memfd, mapped 2 MiB
+ * aligned, whose pages are never given back to the kernel.  The loops must have
+ * been created.  0 or an errno value. */
+int arena_create(uint64_t bytes, uint64_t extra, bool registered,
+                 struct arena **ret);
 void arena_destroy(struct arena *arena);
+/* The extra bytes: zeroes, page-aligned. */
+void *arena_extra(const struct arena *arena);
 struct memory *arena_memory(struct arena *arena, const struct abd_loop *loop);
+/* All that is mapped. */
 void arena_range(const struct arena *arena, void **ret_base,
                  uint64_t *ret_length, int *ret_fd);
 

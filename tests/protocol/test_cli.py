@@ -287,8 +287,9 @@ class Meanings(unittest.TestCase):
                 self.assertLessEqual(server.threads(), loops + 2)
 
     def test_debug_requests(self):
-        with Server("memory", "1M",
-                    options=["-D", "server.requests=1"]) as server, \
+        """Also for more of them than the budget has room for."""
+        with Server("memory", "1M", options=["-D", "server.requests=1",
+                                             "--memory=4M"]) as server, \
                 server.client() as client:
             for n in range(2000):
                 client.write(n % 200 * 4096, b"%4d" % n * 1024)

@@ -228,7 +228,6 @@ class Sharing(ChildrenCase):
 class Promised(ChildrenCase):
     """What abd-filter.h promises to filters and to the disks below."""
 
-    @unittest.expectedFailure   # the server does not bounce
     def test_disk_gets_aligned_data(self):
         server = self.serve_wild("aligned=1", "mode=thread", "kids-how=split",
                                  chain=["kids"])
@@ -237,7 +236,6 @@ class Promised(ChildrenCase):
         self.assertEqual(client.read(1, 1001), b"x" * 1001)
         server.stop()
 
-    @unittest.expectedFailure   # what the children need is not counted
     def test_advertised_maximum_over_children_of_none(self):
         server = self.serve_wild("lends=1", "max_transfer=8192",
                                  chain=["kids-back"], options=["--memory=4M"])

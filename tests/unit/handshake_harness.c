@@ -267,7 +267,7 @@ void disk_release(void)
 void harness_start(void)
 {
     assert_int_equal(loops_create(2), 0);
-    assert_int_equal(arena_create(80 * MIB, false, &arena), 0);
+    assert_int_equal(arena_create(80 * MIB, 0, false, &arena), 0);
     for (unsigned i = 0; i < 2; i++) {
         struct abd_loop *loop = abd_loop_at(i);
 

@@ -19,7 +19,7 @@ static struct arena *arena;
 static inline void begin(unsigned loops, uint64_t bytes, bool registered)
 {
     assert_int_equal(loops_create(loops), 0);
-    assert_int_equal(arena_create(bytes, registered, &arena), 0);
+    assert_int_equal(arena_create(bytes, 0, registered, &arena), 0);
     assert_int_equal(loops_start(), 0);
 }
 

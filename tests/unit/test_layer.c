@@ -137,6 +137,7 @@ static const struct {
     FILTER("own", 5, 0, 0),
     FILTER("two", 4, 0, 2),
     FILTER("sixteen", 4, 0, 16),
+    FILTER("lending", 4, ABD_FILTER_LENDS, 2),
 };
 
 int module_load(enum module_kind kind, const char *name, struct module *ret)
@@ -257,6 +258,9 @@ static void children_multiply_down_the_chain(void **state)
     assert_int_equal(chain.children, 8);
     assert_int_equal(build("delay two delay2 two any"), 0);
     assert_int_equal(chain.children, 8);
+    /* One more, as what a child was lent may outlive its parent. */
+    assert_int_equal(build("lending any"), 0);
+    assert_int_equal(chain.children, 3);
     capture_start(&capture);
     assert_int_equal(build("sixteen sixteen any"), E2BIG);
     assert_non_null(strstr(capture_end(&capture), "at most 256"));

@@ -16,12 +16,12 @@ static void refuses_what_cannot_be_an_arena(void **state)
     struct arena_counters counters;
 
     (void)state;
-    assert_int_equal(arena_create(80 * MIB, false, &none), EINVAL);
+    assert_int_equal(arena_create(80 * MIB, 0, false, &none), EINVAL);
     assert_int_equal(loops_create(1), 0);
-    assert_int_equal(arena_create(4 * MIB - 1, false, &none), EINVAL);
-    assert_int_equal(arena_create(UINT64_MAX, false, &none), EINVAL);
+    assert_int_equal(arena_create(4 * MIB - 1, 0, false, &none), EINVAL);
+    assert_int_equal(arena_create(UINT64_MAX, 0, false, &none), EINVAL);
     assert_null(none);
-    assert_int_equal(arena_create(5 * MIB - 1, false, &none), 0);
+    assert_int_equal(arena_create(5 * MIB - 1, 0, false, &none), 0);
     arena_read_counters(none, &counters);
     assert_int_equal(counters.total, 4 * MIB);
     arena_destroy(none);
@@ -39,9 +39,9 @@ static void create_without_memory(void)
     if (loops_create(1) != 0)
         _exit(1);
     setrlimit(RLIMIT_AS, &limit);
-    if (arena_create(4096 * MIB, false, &none) != ENOMEM || none)
+    if (arena_create(4096 * MIB, 0, false, &none) != ENOMEM || none)
         _exit(2);
-    if (arena_create(4096 * MIB, true, &none) != ENOMEM || none)
+    if (arena_create(4096 * MIB, 0, true, &none) != ENOMEM || none)
         _exit(3);
     loops_destroy();
     /* Nothing was left open. */
@@ -71,7 +71,7 @@ static void create_without_files(void)
         _exit(1);
     limit.rlim_cur = limit.rlim_max = (rlim_t)dup(0);
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (arena_create(4 * MIB, true, &none) != EMFILE || none)
+    if (arena_create(4 * MIB, 0, true, &none) != EMFILE || none)
         _exit(2);
     loops_destroy();
 }
