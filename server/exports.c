@@ -229,11 +229,12 @@ int exports_error(const struct exports *exports)
 bool exports_next(const struct exports *exports, uint64_t *position,
                   struct listed_export *ret)
 {
-    const char *from = exports->bytes + *position;
+    const char *from;
     uint32_t lengths[2];
 
     if (*position == exports->end)
         return false;
+    from = exports->bytes + *position;
     memcpy(lengths, from, sizeof lengths);
     from += sizeof lengths;
     *ret = (struct listed_export){
