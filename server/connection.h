@@ -18,6 +18,7 @@
 
 #include "base/list.h"
 #include "loop/memory.h"
+#include "server/admission.h"
 #include "server/disk.h"
 #include "server/job.h"
 #include "server/stream.h"
@@ -61,6 +62,7 @@ struct connection {
     struct disk *disk;           /* NULL: none yet */
     struct lane *lane;           /* of the disk, on this worker */
     bool admitted;
+    struct admission admission; /* which disks said so */
 
     /* Registry of all clients (listener.c). */
     struct list registry_link;

@@ -335,7 +335,8 @@ static void close_next_locked(void)
         if (disk->state == DISK_NEW && disk->users == 0) {
             list_remove(&disk->table_link);
             disk_free(disk);
-        } else if (disk->state == DISK_OPEN && disk->users == 0) {
+        } else if (disk->state == DISK_OPEN && disk->users == 0 &&
+                   disk->pins == 0) {
             begin_close_locked(disk);
         }
     }
@@ -370,55 +371,71 @@ void disk_table_closed(struct disk *disk)
         loop_send(gone->loop, &gone->message);
 }
 
+/* Nobody uses it any more. */
+static void retire_locked(struct disk *disk)
+{
+    if (!disk->shared || closing_all) {
+        begin_close_locked(disk);
+        return;
+    }
+    list_append(&idle, &disk->idle_link);
+    if (++idle_n > LIMIT_IDLE_DISKS) {
+        struct list *oldest = list_take_first(&idle);
+
+        idle_n--;
+        begin_close_locked(container_of(oldest, struct disk, idle_link));
+    }
+}
+
 void disk_put(struct disk *disk, struct disk_put *gone)
 {
     bool own = !disk->shared;
 
     pthread_mutex_lock(&table_lock);
     assert(disk->users > 0 && disk->state == DISK_OPEN);
-    if (--disk->users == 0) {
-        if (own) {
-            disk->gone = gone;
-            begin_close_locked(disk);
-        } else if (closing_all) {
-            begin_close_locked(disk);
-        } else {
-            list_append(&idle, &disk->idle_link);
-            if (++idle_n > LIMIT_IDLE_DISKS) {
-                struct list *oldest = list_take_first(&idle);
-
-                idle_n--;
-                begin_close_locked(
-                    container_of(oldest, struct disk, idle_link));
-            }
-        }
-    }
+    assert(!own || disk->pins == 0);
+    if (own)
+        disk->gone = gone;
+    if (--disk->users == 0 && disk->pins == 0)
+        retire_locked(disk);
     pthread_mutex_unlock(&table_lock);
     if (!own && gone)
         loop_send(gone->loop, &gone->message);
 }
 
-int disk_admit(struct disk *disk, const struct abd_client *client)
+void disk_pin(struct disk *disk)
 {
-    const struct abd_plugin *plugin = disk->layer->plugin;
-    int err = plugin->admit ? plugin->admit(&disk->pub, client) : 0;
-
-    if (err || !disk->below)
-        return err;
-    err = disk_admit(disk->below, client);
-    if (err && plugin->leave)
-        plugin->leave(&disk->pub, client);
-    return err;
+    pthread_mutex_lock(&table_lock);
+    disk->pins++;
+    pthread_mutex_unlock(&table_lock);
 }
 
-void disk_leave(struct disk *disk, const struct abd_client *client)
+void disk_unpin(struct disk *disk)
 {
-    const struct abd_plugin *plugin = disk->layer->plugin;
+    pthread_mutex_lock(&table_lock);
+    assert(disk->pins > 0);
+    if (--disk->pins == 0 && disk->users == 0)
+        retire_locked(disk);
+    pthread_mutex_unlock(&table_lock);
+}
 
-    if (disk->below)
-        disk_leave(disk->below, client);
-    if (plugin->leave)
-        plugin->leave(&disk->pub, client);
+struct disk *disk_pin_below(struct disk *disk)
+{
+    struct disk *below;
+
+    pthread_mutex_lock(&table_lock);
+    below = disk->below;
+    if (below)
+        below->pins++;
+    pthread_mutex_unlock(&table_lock);
+    return below;
+}
+
+void disk_set_below(struct disk *disk, struct disk *below)
+{
+    pthread_mutex_lock(&table_lock);
+    disk->below = below;
+    pthread_mutex_unlock(&table_lock);
 }
 
 static void on_close_all(struct loop_message *message)
@@ -438,7 +455,7 @@ void disks_close_all(void (*done)(void *arg), void *arg)
     loop_send(workers[0].loop, &all_closed_message);
 }
 
-void disks_for_each(void (*fn)(const struct disk *disk, void *arg), void *arg)
+void disks_for_each(void (*fn)(struct disk *disk, void *arg), void *arg)
 {
     pthread_mutex_lock(&table_lock);
     list_for_each (link, &table)

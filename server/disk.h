@@ -69,6 +69,9 @@ struct disk {
     } state;
     _Atomic unsigned users; /* who got it and has not put it back; anybody
                                may look */
+    unsigned unfinished;    /* requests, when it was last counted */
+    unsigned pins;          /* who needs it open beside them */
+    struct disk *below;     /* the first of belows; its own loop writes */
     struct list table_link; /* in the table */
     struct list idle_link;  /* in the list of unused disks */
     struct list asking;     /* struct disk_request, until it is open */
@@ -90,7 +93,6 @@ struct disk {
 
     /* The disk's loop. */
     struct list belows; /* struct below: what it opened of the next layer */
-    struct disk *below; /* the first of them */
     int open_error;
     bool opened; /* the plugin's open() succeeded: close() is owed */
 
@@ -131,16 +133,24 @@ void disk_get(struct layer *layer, const char *name, bool read_only,
 void disk_put(struct disk *disk, struct disk_put *gone);
 
 /* May this client use it?  Asks every layer from the outermost on; what said
- * yes is told by disk_leave().  0 or an errno value.  The client's thread. */
+ * yes is told by disk_leave().  0 or an errno value.  The client's thread.
+ * admission.h says what is remembered for that. */
 int disk_admit(struct disk *disk, const struct abd_client *client);
 void disk_leave(struct disk *disk, const struct abd_client *client);
+
+/* It stays open though nobody uses it. */
+void disk_pin(struct disk *disk);
+void disk_unpin(struct disk *disk);
+/* The same for the first disk below; NULL: there is none. */
+struct disk *disk_pin_below(struct disk *disk);
+void disk_set_below(struct disk *disk, struct disk *below);
 
 /* At the end: closes everything that is open, then calls done on some loop,
  * under the table's lock.  Only when no client is left. */
 void disks_close_all(void (*done)(void *arg), void *arg);
 
 /* Calls fn for each disk, under the table's lock: it looks and returns. */
-void disks_for_each(void (*fn)(const struct disk *disk, void *arg), void *arg);
+void disks_for_each(void (*fn)(struct disk *disk, void *arg), void *arg);
 
 void disks_init(void);
 

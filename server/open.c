@@ -9,6 +9,7 @@
  *               -> the disks below -> announce */
 #include "server/open.h"
 
+#include "server/admission.h"
 #include "server/disk.h"
 #include "server/layer.h"
 #include "server/request.h"
@@ -31,6 +32,7 @@ struct below {
     struct disk_put put;
     void (*opened)(struct abd_disk *, struct abd_disk *, int);
     void (*closed)(struct abd_disk *);
+    int error; /* it is put back at once, and opened() gets this */
 };
 
 static void complain(const struct disk *disk, const char *what)
@@ -237,6 +239,30 @@ void open_disk(struct disk *disk)
     loop_set_busy_with(disk->pub.loop, NULL);
 }
 
+/* What the layers above were told when they opened must hold for a disk that is
+ * opened later, too. */
+static int check_reopened(struct disk *disk, struct disk *got)
+{
+    const char *fault = NULL;
+
+    if (!disk->opened)
+        return 0;
+    if (disk->parallel && !got->parallel)
+        fault = "the disk opened below later is not parallel";
+    else if (!disk->below && disk->pub.flags & ABD_DISK_LENDS &&
+             (!(got->pub.flags & ABD_DISK_LENDS) ||
+              got->pub.lend_min > disk->pub.lend_min ||
+              got->lend_max < disk->lend_max))
+        fault = "the disk opened below later lends less than the one before";
+    if (fault) {
+        complain(disk, fault);
+        return EINVAL;
+    }
+    return disk->below ? 0 : admission_reopened(disk, got);
+}
+
+static void put_below(struct below *below);
+
 static void on_below(struct disk_request *request, struct disk *got, int error)
 {
     struct below *below = container_of(request, struct below, request);
@@ -250,8 +276,13 @@ static void on_below(struct disk_request *request, struct disk *got, int error)
         opened(&disk->pub, NULL, error);
         return;
     }
+    below->error = check_reopened(disk, got);
+    if (below->error) {
+        put_below(below);
+        return;
+    }
     if (!disk->below)
-        disk->below = got;
+        disk_set_below(disk, got);
     opened(&disk->pub, &got->pub, 0);
 }
 
@@ -313,10 +344,14 @@ static void on_below_put(struct loop_message *message)
     struct below *below = container_of(message, struct below, put.message);
     struct disk *disk = below->disk;
     void (*closed)(struct abd_disk *) = below->closed;
+    void (*opened)(struct abd_disk *, struct abd_disk *, int) = below->opened;
+    int error = below->error;
 
     list_remove(&below->link);
     free(below);
-    if (closed)
+    if (error)
+        opened(&disk->pub, NULL, error);
+    else if (closed)
         closed(&disk->pub);
     else
         put_belows(disk);
@@ -326,8 +361,10 @@ static void put_below(struct below *below)
 {
     struct disk *disk = below->disk;
 
-    if (disk->below == below->below)
-        disk->below = NULL;
+    if (disk->below == below->below) {
+        admission_closing(below->below);
+        disk_set_below(disk, NULL);
+    }
     below->put.loop = disk->pub.loop;
     below->put.message.fn = on_below_put;
     disk_put(below->below, &below->put);

@@ -106,12 +106,13 @@ static void on_errand(struct loop_message *message)
         signal_fd(drained_fd);
 }
 
-static void run_on(unsigned n, void (*fn)(struct worker *worker))
+static void run_from_to(unsigned from, unsigned to,
+                        void (*fn)(struct worker *worker))
 {
     struct pollfd poll_fd = {.fd = drained_fd, .events = POLLIN};
 
-    atomic_store(&errands_left, n);
-    for (unsigned i = 0; i < n; i++) {
+    atomic_store(&errands_left, to - from);
+    for (unsigned i = from; i < to; i++) {
         errands[i].worker = &workers[i];
         errands[i].fn = fn;
         errands[i].message.fn = on_errand;
@@ -121,6 +122,11 @@ static void run_on(unsigned n, void (*fn)(struct worker *worker))
         poll(&poll_fd, 1, -1);
         clear_fd(drained_fd);
     }
+}
+
+static void run_everywhere(void (*fn)(struct worker *worker))
+{
+    run_from_to(0, workers_n, fn);
 }
 
 /* --- beginning --- */
@@ -186,7 +192,7 @@ static int create(void)
         err = loops_start();
     if (err)
         return err;
-    run_on(workers_n, start_timer);
+    run_everywhere(start_timer);
     return 0;
 }
 
@@ -280,24 +286,37 @@ static bool wait_until(bool (*question)(void), uint64_t deadline_ns,
     return true;
 }
 
-static void report_disk(const struct disk *disk, void *arg)
+/* Each loop adds what it has in flight, under the table's lock. */
+static void count_lane(struct disk *disk, void *arg)
 {
-    unsigned n = 0;
+    const struct worker *worker = arg;
 
-    (void)arg;
-    for (unsigned i = 0; disk->lanes && i < workers_n; i++)
-        n += disk->lanes[i].in_flight;
-    if (n)
-        log_write(ABD_ERROR, disk->layer->instance.name,
-                  "export \"%s\": %u request%s still in flight at the end "
-                  "of the drain timeout",
-                  disk->name, n, n == 1 ? " is" : "s are");
+    if (worker->index == 0)
+        disk->unfinished = 0;
+    disk->unfinished += disk->lanes[worker->index].in_flight;
 }
 
-static void report(struct worker *worker)
+static void count_unfinished(struct worker *worker)
 {
-    if (worker->index == 0)
-        disks_for_each(report_disk, NULL);
+    disks_for_each(count_lane, worker);
+}
+
+static void report_disk(struct disk *disk, void *arg)
+{
+    const char *name = disk->layer->instance.name;
+
+    (void)arg;
+    if (disk->unfinished)
+        log_write(ABD_ERROR, name,
+                  "export \"%s\": %u request%s still in flight at the end "
+                  "of the drain timeout",
+                  disk->name, disk->unfinished,
+                  disk->unfinished == 1 ? " is" : "s are");
+    if (disk->state == DISK_OPENING)
+        log_write(ABD_ERROR, name,
+                  "export \"%s\": it is still being opened at the end of "
+                  "the drain timeout",
+                  disk->name);
 }
 
 static bool is_readable(int fd)
@@ -311,8 +330,10 @@ static bool is_readable(int fd)
  * second more.  False: it has not ended. */
 static bool give_up_on_requests(int abort_fd)
 {
-    run_on(1, report);
-    run_on(workers_n, cancel_all);
+    for (unsigned i = 0; i < workers_n; i++)
+        run_from_to(i, i + 1, count_unfinished);
+    disks_for_each(report_disk, NULL);
+    run_everywhere(cancel_all);
     return wait_until(are_clients_gone, now_ns() + SECOND, abort_fd);
 }
 
@@ -322,7 +343,7 @@ bool server_drain(int abort_fd)
     bool in_time;
 
     listeners_stop(on_listeners_closed, NULL);
-    run_on(workers_n, begin_drain);
+    run_everywhere(begin_drain);
     in_time = wait_until(are_clients_gone, deadline_ns, abort_fd);
     if (!in_time && (is_readable(abort_fd) || !give_up_on_requests(abort_fd)))
         return false;

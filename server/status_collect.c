@@ -121,7 +121,7 @@ static void look_at_lane(struct status_disk *seen, const struct lane *lane)
 
 /* Under the table's lock: whoever sees OPEN there sees all that was set before,
  * and the lane of this loop is touched by nobody else. */
-static void look_at_disk(const struct disk *disk, void *arg)
+static void look_at_disk(struct disk *disk, void *arg)
 {
     struct status_disk *seen = find_from_cursor(disk->id);
 

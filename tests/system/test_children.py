@@ -103,7 +103,35 @@ class Ways(ChildrenCase):
             self.assertEqual(client.read(n * KIB, KIB),
                              b"%c" % (19 + n) * KIB)
         client.disconnect()
-        self.assertGreater(self.counted(server)["opens"], 10)
+        counts = self.counted(server)
+        self.assertGreater(counts["opens"], 10)
+        self.assertEqual(counts["admits"], counts["opens"])
+
+    def test_reopened_disk_does_not_admit(self):
+        """Who was admitted by the one before has no disk any more."""
+        server = self.serve_wild("admits_most=2", "kids-how=reopen",
+                                 chain=["kids"], plugin="wild-client")
+        client = self.client(server)
+        errors = [client.call(CMD_READ, 0, 512).error for _ in range(70)]
+        self.assertEqual(errors[:40], [0] * 40)
+        self.assertEqual(set(errors[45:]), {EPERM})
+        client.disconnect()
+        counts = self.counted(server)
+        self.assertEqual(counts["admits"], 2)
+
+    def test_reopens_a_shared_disk(self):
+        """Those who were admitted keep it open; each leaves it once."""
+        server = self.serve_wild("mode=random", "kids-client-how=reopen",
+                                 chain=["kids-client"])
+        clients = [self.client(server) for _ in range(3)]
+        for turn in range(50):
+            for client in clients:
+                client.write(turn * 512, b"%c" % turn * 512)
+        for client in clients:
+            self.assertEqual(client.read(49 * 512, 512), b"1" * 512)
+            client.disconnect()
+        counts = self.counted(server)
+        self.assertEqual((counts["opens"], counts["admits"]), (1, 3))
 
     def test_same_filter_twice(self):
         """Two instances: what the first was told the second does not know."""

@@ -41,18 +41,20 @@ struct store {
 /* One opened disk: disk->state. */
 struct wild_disk {
     struct store *store;
-    atomic_uint inside;
+    atomic_uint inside;  /* requests */
+    atomic_uint clients; /* admitted */
 };
 
 struct wild {
     uint64_t size, max_transfer, max_zero, max_trim, max_requests;
     uint64_t block_min, block_max, lend_min, seed, lends, parallel, errors;
-    uint64_t refuse_zero, exports, fast_zero, aligned;
+    uint64_t refuse_zero, exports, fast_zero, aligned, admits_most;
     uint32_t ops;
     enum abd_fua fua;
     enum mode mode;
     char *counts;
     atomic_uint asked[8], fua_seen, most, opens, loans, all_loans, cancels;
+    atomic_uint admits;
 
     pthread_mutex_t lock; /* protects what follows */
     pthread_cond_t more;
@@ -504,12 +506,37 @@ static void wild_open(struct abd_disk *disk)
     abd_opened(disk, 0);
 }
 
+static int wild_admit(struct abd_disk *disk, const struct abd_client *client)
+{
+    struct wild *wild = disk->instance->state;
+    struct wild_disk *own = disk->state;
+
+    (void)client;
+    if (wild->admits_most && atomic_load(&wild->admits) >= wild->admits_most)
+        return EACCES;
+    atomic_fetch_add(&wild->admits, 1);
+    atomic_fetch_add(&own->clients, 1);
+    return 0;
+}
+
+static void wild_leave(struct abd_disk *disk, const struct abd_client *client)
+{
+    struct wild_disk *own = disk->state;
+
+    (void)client;
+    if (atomic_fetch_sub(&own->clients, 1) == 0) {
+        fputs("Assertion `only who was admitted leaves' failed\n", stderr);
+        abort();
+    }
+}
+
 static void wild_close(struct abd_disk *disk)
 {
     struct wild_disk *own = disk->state;
 
-    if (atomic_load(&own->inside)) {
-        fputs("Assertion `closed without requests' failed\n", stderr);
+    if (atomic_load(&own->inside) || atomic_load(&own->clients)) {
+        fputs("Assertion `closed without requests and clients' failed\n",
+              stderr);
         abort();
     }
     free(own);
@@ -582,6 +609,7 @@ static int wild_config(struct abd_instance *instance, const char *key,
         {"exports", &wild->exports},
         {"seed", &wild->seed},
         {"aligned", &wild->aligned},
+        {"admits_most", &wild->admits_most},
     };
 
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -616,10 +644,10 @@ static void write_counts(const struct wild *wild)
                 atomic_load(&wild->asked[i + 1]));
     fprintf(file,
             "\"fua\": %u, \"most\": %u, \"opens\": %u, \"loans\": %u, "
-            "\"cancels\": %u}\n",
+            "\"cancels\": %u, \"admits\": %u}\n",
             atomic_load(&wild->fua_seen), atomic_load(&wild->most),
             atomic_load(&wild->opens), atomic_load(&wild->all_loans),
-            atomic_load(&wild->cancels));
+            atomic_load(&wild->cancels), atomic_load(&wild->admits));
     fclose(file);
 }
 
@@ -667,6 +695,8 @@ static const struct abd_plugin plugin = {
     .destroy = wild_destroy,
     .exports = WILD_FLAGS & ABD_PLUGIN_EXPORTS ? wild_exports : NULL,
     .open = wild_open,
+    .admit = wild_admit,
+    .leave = wild_leave,
     .submit = wild_submit,
     .cancel = wild_cancel,
     .close = wild_close,

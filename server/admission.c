@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* See admission.h. */
+#include "server/admission.h"
+
+#include "server/connection.h"
+#include "server/disk.h"
+#include "server/layer.h"
+
+#include <assert.h>
+
+static struct admission *admission_of(const struct abd_client *client)
+{
+    struct connection *connection = container_of(
+        (struct abd_client *)(uintptr_t)client, struct connection, client);
+
+    return &connection->admission;
+}
+
+int disk_admit(struct disk *disk, const struct abd_client *client)
+{
+    struct admission *admission = admission_of(client);
+    struct disk *asked = disk;
+
+    disk_pin(asked);
+    while (asked) {
+        const struct abd_plugin *plugin = asked->layer->plugin;
+        int err = plugin->admit ? plugin->admit(&asked->pub, client) : 0;
+
+        if (err) {
+            disk_unpin(asked);
+            disk_leave(disk, client);
+            return err;
+        }
+        assert(admission->n < LIMIT_LAYERS);
+        admission->disks[admission->n++] = asked;
+        asked = disk_pin_below(asked);
+    }
+    return 0;
+}
+
+void disk_leave(struct disk *disk, const struct abd_client *client)
+{
+    struct admission *admission = admission_of(client);
+    unsigned layer = disk->layer->index;
+
+    while (admission->n > 0) {
+        struct disk *last = admission->disks[admission->n - 1];
+        const struct abd_plugin *plugin = last->layer->plugin;
+
+        if (last->layer->index < layer)
+            return;
+        admission->n--;
+        if (plugin->leave)
+            plugin->leave(&last->pub, client);
+        disk_unpin(last);
+    }
+}
+
+int admission_reopened(struct disk *disk, struct disk *below)
+{
+    const struct abd_client *client = disk->pub.client;
+    const struct admission *admission;
+
+    if (!client)
+        return 0; /* it is shared, and so are those that it was opened for */
+    admission = admission_of(client);
+    if (admission->n == 0 || admission->disks[admission->n - 1] != disk)
+        return 0;
+    return disk_admit(below, client);
+}
+
+void admission_closing(struct disk *below)
+{
+    if (below->pub.client)
+        disk_leave(below, below->pub.client);
+}
