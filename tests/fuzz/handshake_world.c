@@ -296,7 +296,7 @@ bool memory_fits(const struct memory *memory, enum memory_use use,
 
 /* --- the connection --- */
 
-static void end(void)
+static void end_connection(void)
 {
     assert(!world.over && !world.connection.handshake);
     assert(!watches[0].place && !watches[1].place && !timer.place);
@@ -322,7 +322,7 @@ static void leave_disk(void)
 void connection_begin_transmission(struct connection *connection)
 {
     client_check_choice(&world.client, &connection->negotiated);
-    end();
+    end_connection();
     world.served = true;
 }
 
@@ -330,7 +330,7 @@ void connection_check_end(struct connection *connection)
 {
     assert(connection == &world.connection && world.closing);
     client_check_end(&world.client);
-    end();
+    end_connection();
 }
 
 void connection_close(struct connection *connection)
@@ -377,8 +377,9 @@ void world_drain(void)
 {
     world.client.draining = true;
     two_workers[0].draining = two_workers[1].draining = true;
-    /* One that is on its way looks when it arrives. */
-    if (world.moving || world.over)
+    /* One that is on its way looks when it arrives, one that is ending is left
+     * alone. */
+    if (world.moving || world.closing)
         return;
     loop_self = world.connection.worker->loop;
     handshake_drain(&world.connection);
@@ -499,27 +500,22 @@ static void list_exports(struct abd_exports *exports)
     world.listing = exports;
 }
 
-/* Names and descriptions of any length, and between them what must be left out:
- * each fourth. */
+/* Names and descriptions of any length; names that must be left out, and
+ * descriptions. */
 void world_list_ends(void)
 {
     struct abd_exports *exports = world.listing;
-    static char text[NBD_MAX_STRING + 2];
+    static char text[NBD_MAX_STRING + 1];
 
     world.listing = NULL;
     for (unsigned i = 0; i < world.plan->view.exports; i++) {
+        static const char *const descriptions[] = {text, NULL, "\xff"};
         size_t length = (size_t)i * i * 61 % (NBD_MAX_STRING + 1);
 
         memset(text, 'a' + (int)(i % 26), length);
         text[length] = '\0';
-        abd_add_export(exports, text, i % 3 ? text : NULL);
-        if (i % 4 == 0)
-            abd_add_export(exports, "\xff", "not UTF-8");
-        if (i % 4 == 1)
-            abd_add_export(exports, text, "\xff");
-        /* That one is listed, without its description. */
-        if (i % 4 == 1)
-            i++;
+        abd_add_export(exports, text, descriptions[i % 3]);
+        abd_add_export(exports, "\xff", text);
     }
     abd_exports_done(exports, world.plan->view.list_error);
 }
