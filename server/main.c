@@ -364,8 +364,13 @@ static int serve(struct program *program)
     if (!err)
         err = prepare(program);
     work_set_threads(settings.work_threads);
-    if (!err)
+    if (!err) {
         err = server_create();
+        if (err && program->options.swap)
+            log_write(ABD_ERROR, NULL,
+                      "--swap: all of it must be locked; the limit of locked "
+                      "memory may be too low (ulimit -l, or be root)");
+    }
     if (err) {
         chain_destroy();
         leftovers_remove();

@@ -11,12 +11,15 @@
 
 #include "base/log.h"
 #include "server/layer.h"
+#include "server/limits.h"
 #include "server/settings.h"
 
 /* Of a loop: epoll, wake-up, a pipe to splice through, a plugin's ring. */
 #define PER_LOOP 8
 /* Standard streams, listeners, shared objects and the like. */
 #define OTHERS 64
+/* Of --status: the socket, and those who ask. */
+#define STATUS (1 + LIMIT_STATUS_CLIENTS)
 
 int open_files_raise(void)
 {
@@ -24,6 +27,8 @@ int open_files_raise(void)
         settings.max_connections + OTHERS + (rlim_t)PER_LOOP * settings.loops;
     struct rlimit limit;
 
+    if (settings.status_path)
+        needed += STATUS;
     /* Each client's own disk probably has a file of its own. */
     if (chain.layers[chain.n - 1]->per_client)
         needed += settings.max_connections;

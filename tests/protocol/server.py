@@ -224,6 +224,13 @@ class Server:
         return "libasan" in text or "libtsan" in text or "memcheck" in comm
 
 
+def is_sanitized():
+    """The build under test, not the process: before it is started."""
+    with open(program()[0], "rb") as file:
+        data = file.read()
+    return b"__asan_init" in data or b"__tsan_init" in data
+
+
 def run(*args, timeout=TIMEOUT, input=None, env=None, **more):
     """The program with these arguments, to its end; stderr is checked for
     reports.  Returns the CompletedProcess with text output."""

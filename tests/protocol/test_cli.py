@@ -4,6 +4,7 @@
 """The command line: every option in every spelling, what is said about wrong
 ones, and that an error leaves nothing behind."""
 
+import ctypes
 import os
 import pwd
 import re
@@ -11,7 +12,10 @@ import resource
 import unittest
 
 from constants import *
-from server import Server, run, temporary_directory
+from server import Server, is_sanitized, run, temporary_directory
+
+PR_CAPBSET_DROP, CAP_IPC_LOCK, CAP_SYS_RESOURCE = 24, 14, 24
+libc = ctypes.CDLL(None)
 
 SPELLINGS = [
     ["-4", "--ipv4-only"], ["-6", "--ipv6-only"],
@@ -316,6 +320,24 @@ class Meanings(unittest.TestCase):
     def test_swap(self):
         with Server("memory", "1M", options=["--swap"]) as server:
             server.check_good()
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root to change the user")
+    def test_swap_without_rights(self):
+        """What is missing is named, whichever memory it is missing for."""
+        if is_sanitized():
+            self.skipTest("sanitizers do not lock memory")
+        for limit in (64 << 10, 8 << 20):
+            def limited():
+                for capability in (CAP_IPC_LOCK, CAP_SYS_RESOURCE):
+                    libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+
+            with self.subTest(limit=limit):
+                done = run("--swap", "-U", "-", "null", "--run", "true",
+                           preexec_fn=limited)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("--swap", done.stderr)
+                self.assertIn("ulimit -l", done.stderr)
 
     def test_limit_refuses_a_second_client(self):
         with Server("memory", "1M", "limit=1",

@@ -13,7 +13,7 @@ import unittest
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "protocol"))
 
-from server import Server, program      # noqa: E402
+from server import Server, is_sanitized, program      # noqa: E402
 
 
 def folder():
@@ -47,13 +47,6 @@ def serve(plugin, *parameters, chain=(), options=(), **more):
     """A Server with a chain of filters, outermost first."""
     return Server(plugin, *parameters, options=[
         *[filter_option(name) for name in chain], *options], **more)
-
-
-def is_sanitized():
-    """The build under test, not the process: before it is started."""
-    with open(program()[0], "rb") as file:
-        data = file.read()
-    return b"__asan_init" in data or b"__tsan_init" in data
 
 
 class ServedCase(unittest.TestCase):
