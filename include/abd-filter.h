@@ -45,14 +45,16 @@ enum abd_filter_flag {
 
 /* abd_filter_entry() in the shared object returns one of these.  A key that is
  * in plugin->parameters is the filter's; every other goes to the next layer.
- * submit NULL: everything is forwarded.  admit: outermost layer first; leave:
- * the other way round, for every layer that admitted. */
+ * submit NULL: everything is forwarded.  admit: outermost layer first, then the
+ * first disk that it has open below; leave: the other way round, for every disk
+ * that admitted. */
 struct abd_filter {
     uint32_t abi;         /* ABD_ABI */
     uint32_t struct_size; /* sizeof(struct abd_filter) */
     const struct abd_plugin *plugin;
     uint32_t flags;      /* enum abd_filter_flag */
-    uint32_t children;   /* at once for one request of the filter, at most 16 */
+    uint32_t children;   /* at once for one request of the filter, at most 16;
+                            not counting one whose ended() is being called */
     uint32_t background; /* at once for none (NULL parent), for each disk */
 };
 const struct abd_filter *abd_filter_entry(void);
@@ -62,7 +64,10 @@ const struct abd_filter *abd_filter_entry(void);
  * closed (the server may share it underneath), which must be before
  * abd_closed(); a filter may have several, and may close one and open it again
  * while requests wait (retry).  One that is to be closed must have no request
- * of this filter in flight. */
+ * of this filter in flight.  A client's own disk is then really closed, and
+ * admits its client again; a shared one stays open for its clients.  One that
+ * is opened after abd_opened() is refused with EINVAL if it is not parallel, or
+ * lends less, where this disk has promised it. */
 void abd_open_below(struct abd_disk *disk, const char *export_name,
                     bool read_only,
                     void (*opened)(struct abd_disk *disk,

@@ -10,7 +10,8 @@
  *               the client has gone.  Afterwards it must not be touched.
  * EXACTLY ONCE  A second completion aborts, with the plugin's name, as long as
  *               the request's memory is not in use again (it never is under
- *               -D server.requests=1 and in the contract kit).
+ *               -D server.requests=1 and in the contract kit), unless two
+ *               threads do it in the very same nanoseconds.
  * REENTRY       abd_*() functions of this header may be called from any thread
  *               (completions also from inside submit()), never block, and never
  *               call back into the plugin: it may hold locks around them.
@@ -98,7 +99,8 @@ struct abd_client {
 };
 
 /* One opened disk.  The server owns it and fills in the part above the line;
- * open() the rest, read-only after abd_opened().  Past struct_size: nothing. */
+ * open() the rest, read-only after abd_opened(), but for state, which is never
+ * looked at.  Past struct_size: nothing. */
 struct abd_disk {
     size_t struct_size;
     struct abd_instance *instance;
@@ -114,8 +116,10 @@ struct abd_disk {
      * multiple of 4096.  ZERO, TRIM, and EXTENTS and CACHE with max_trim: 0
      * means any length. */
     uint64_t max_transfer, max_zero, max_trim;
-    uint32_t block_min, block_preferred, block_max; /* told to clients */
-    uint32_t data_alignment; /* 0: a page, or with INLINE none */
+    /* Told to clients; 0: 1, 4096, and as much as the server can carry. */
+    uint32_t block_min, block_preferred, block_max;
+    uint32_t data_alignment; /* a power of 2 up to a page, which is meant by 0;
+                                with INLINE 0 is none */
     uint32_t ops;            /* 1 << ABD_OP_READ ...; no WRITE: read-only */
     uint32_t flags;          /* enum abd_disk_flag */
     uint32_t fua;            /* enum abd_fua */
@@ -151,7 +155,9 @@ void abd_fail(struct abd_request *request, int error, uint64_t at,
  * without a copy (or copied to data where that is not NULL).  The pieces cover
  * exactly length bytes, at most ABD_PIECES_MAX; they, and what they point to,
  * stay until release(arg), called once, on the thread of submit(), when the
- * bytes have left or the client has gone.  A FILE piece must be resident or
+ * bytes have left or the client has gone.  Bytes that a later WRITE changes
+ * meanwhile may arrive old, new or mixed, as in any READ in flight with a
+ * WRITE.  A FILE piece must be resident or
  * quick: the loop sends it.  A HOLE is sent as one where the client knows. */
 #define ABD_PIECES_MAX 1024
 enum abd_piece_kind { ABD_PIECE_HOLE, ABD_PIECE_MEMORY, ABD_PIECE_FILE };
@@ -166,7 +172,8 @@ void abd_complete_lent(struct abd_request *request,
                        void (*release)(void *arg), void *arg);
 
 /* Adds the next extent of an EXTENTS request; false: no more is wanted.  The
- * last may reach past the range, up to the disk's end.  None at all: data. */
+ * last may reach past the range, up to the disk's end; one of no length is
+ * ignored.  None at all: data. */
 enum abd_extent_flag { ABD_EXTENT_HOLE = 1, ABD_EXTENT_ZERO = 2 };
 bool abd_add_extent(struct abd_request *request, uint64_t length,
                     uint32_t flags);
@@ -215,7 +222,7 @@ struct abd_plugin {
     int (*ready)(struct abd_instance *); /* all config seen; still privileged */
     int (*start)(struct abd_instance *); /* loops run, privileges dropped */
     void (*dump)(struct abd_instance *); /* more lines for --dump-plugin */
-    void (*destroy)(struct abd_instance *);
+    void (*destroy)(struct abd_instance *); /* if create() gave 0 */
     /* On a loop, must not block: abd_work_start() is for what would. */
     void (*exports)(struct abd_exports *); /* ends with abd_exports_done() */
     void (*open)(struct abd_disk *);       /* ends with abd_opened() */

@@ -59,9 +59,9 @@ static void derive_sharing(void)
 
 /* One request of a client becomes one in each layer (its frames, no requests of
  * their own), and each filter may have children, which become the same again in
- * the layers below.  One more is for the child that it is completed as: until
- * what that was lent has been sent, it is missing where it was reserved, which
- * may be for another request, or for none. */
+ * the layers below.  One more is for a child that has ended but is still there:
+ * while ended() is called, which may make the next, and until what it was lent
+ * has been sent, for a request that may not be its parent. */
 unsigned chain_children_from(unsigned index)
 {
     unsigned need = 0;
@@ -70,8 +70,7 @@ unsigned chain_children_from(unsigned index)
         const struct abd_filter *filter = chain.layers[i]->filter;
         unsigned children = filter ? filter->children : 0;
 
-        if (filter && filter->flags & ABD_FILTER_LENDS &&
-            (children || filter->background))
+        if (filter && (children || filter->background))
             children++;
         need += children * (1 + need);
         if (need > NEED_MAX)

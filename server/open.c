@@ -162,7 +162,8 @@ static void derive(struct disk *disk)
 static bool reserve_background(struct disk *disk)
 {
     const struct abd_filter *filter = disk->layer->filter;
-    unsigned n = filter ? filter->background : 0;
+    /* One more while ended() of another is called. */
+    unsigned n = filter && filter->background ? filter->background + 1 : 0;
     struct worker *worker = worker_of(disk->pub.loop);
 
     n *= 1 + chain_children_from(disk->layer->index + 1);
