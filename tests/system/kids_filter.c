@@ -15,9 +15,9 @@
  *     reopen  each 20th request closes the disk below, and opens it again
  *     turn    READs are forwarded and turned on their way back, WRITEs likewise
  *
- * KIDS_NAME, KIDS_FLAGS, KIDS_PLUGIN_FLAGS and KIDS_BACKGROUND are what it says
- * of itself; with the last, children of copy have no parent.  All of it runs on
- * the request's loop; with ABD_FILTER_PARALLEL only copy, cancel and mirror are
+ * KIDS_NAME and the other macros are what it says of itself; with
+ * KIDS_BACKGROUND children of copy have no parent.  All of it runs on the
+ * request's loop; with ABD_FILTER_PARALLEL only copy, cancel and mirror are
  * allowed, which share nothing. */
 #include <errno.h>
 #include <stdint.h>
@@ -38,9 +38,11 @@
 #ifndef KIDS_BACKGROUND
 #define KIDS_BACKGROUND 0
 #endif
-#define CHILDREN 4
-#define TURN     20 /* requests between two closings */
-#define TURNING  0x5a
+#ifndef KIDS_CHILDREN
+#define KIDS_CHILDREN 4
+#endif
+#define TURN    20 /* requests between two closings */
+#define TURNING 0x5a
 
 enum how { COPY, CANCEL, MIRROR, SPLIT, RMW, OTHER, REOPEN, TURNED };
 
@@ -159,18 +161,18 @@ static void split(struct kids *kids, struct abd_request *request)
 {
     struct scratch *scratch = request->scratch;
     uint64_t unit = kids->below->block_min ? kids->below->block_min : 1;
-    uint64_t part = request->length / CHILDREN / unit * unit, at = 0;
+    uint64_t part = request->length / KIDS_CHILDREN / unit * unit, at = 0;
 
     if (part == 0 || request->op == ABD_OP_EXTENTS) {
         abd_forward(request, kids->below, request->offset, NULL);
         return;
     }
-    scratch->left = CHILDREN;
-    for (unsigned i = 0; i < CHILDREN; i++) {
+    scratch->left = KIDS_CHILDREN;
+    for (unsigned i = 0; i < KIDS_CHILDREN; i++) {
         struct abd_io io = io_of(request);
 
         io.offset += at;
-        io.length = i + 1 < CHILDREN ? part : request->length - at;
+        io.length = i + 1 < KIDS_CHILDREN ? part : request->length - at;
         if (io.data)
             io.data = (uint8_t *)request->data + at;
         at += io.length;
@@ -587,7 +589,7 @@ static const struct abd_filter filter = {
     .struct_size = sizeof(struct abd_filter),
     .plugin = &plugin,
     .flags = KIDS_FLAGS,
-    .children = CHILDREN,
+    .children = KIDS_CHILDREN,
     .background = KIDS_BACKGROUND,
 };
 

@@ -60,6 +60,24 @@ class Ways(ChildrenCase):
                 self.assertEqual(clients[0].export.block_min, 1)
                 server.stop()
 
+    def test_next_child_inside_ended(self):
+        """One at once is enough for one after the other, also where requests
+        have taken all memory there is."""
+        server = self.serve_wild(
+            "block_min=4096", "mode=random", "kids-single-how=rmw",
+            chain=["kids-single"], options=["--memory=4M"])
+        client = self.client(server)
+        for turn in range(3):
+            data = b"".join(client.submit(
+                CMD_WRITE, n * 512, payload=b"%c" % (turn + n % 100) * 512,
+                send=False)[1] for n in range(4000))
+            client.pump(data)
+            client.receive_all()
+        for n in range(4000):
+            self.assertEqual(client.read(n * 512, 512),
+                             b"%c" % (2 + n % 100) * 512)
+        server.stop()
+
     def test_two_disks_below(self):
         """The second half is another export; a command over the border goes
         to both."""
