@@ -137,6 +137,7 @@ static void make_plan(struct world_plan *plan)
                  .no_structured = (server & NO_STRUCTURED) != 0,
                  .open_error = open_error,
                  .admit_error = admit_error,
+                 .is_listed = world_is_listed,
                  .exports = 1},
         .parallel = (server & PARALLEL) != 0,
         .shared = (setting.flags & 128) != 0,
@@ -252,7 +253,7 @@ static void happen(enum event event)
         world_list_ends();
         break;
     case EVENT_GO:
-        world.gone = true;
+        world_go();
         break;
     case EVENT_DRAIN:
         world_drain();

@@ -208,6 +208,26 @@ static void hear_block_size(const uint8_t *payload, uint32_t length)
     assert(most == UINT32_MAX || most % least == 0);
 }
 
+static void hear_flags(const struct client *client, bool allocation)
+{
+    uint16_t flags = client->told_flags;
+
+    assert(flags & NBD_FLAG_HAS_FLAGS);
+    assert(!(flags & NBD_FLAG_SEND_DF) == (client->style == NBD_SIMPLE));
+    assert(!(flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD) ==
+           !(client->style == NBD_EXTENDED && allocation));
+    if (flags & NBD_FLAG_READ_ONLY)
+        assert(!(flags & (NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM |
+                          NBD_FLAG_SEND_WRITE_ZEROES)));
+}
+
+/* Is base:allocation selected for this export? */
+static bool has_allocation(const struct client *client, struct nbd_string name)
+{
+    return client->meta_name.text &&
+           same(client->meta_name, name.text, name.length);
+}
+
 static void hear_info(struct client *client, const uint8_t *payload,
                       uint32_t length)
 {
@@ -228,6 +248,7 @@ static void hear_info(struct client *client, const uint8_t *payload,
         assert(length == 12);
         client->told_size = load_be64(payload + 2);
         client->told_flags = load_be16(payload + 10);
+        hear_flags(client, has_allocation(client, name));
     } else if (info == NBD_INFO_BLOCK_SIZE) {
         hear_block_size(payload, length);
     } else {
@@ -239,15 +260,15 @@ static void hear_info(struct client *client, const uint8_t *payload,
 static void hear_server(struct client *client, const uint8_t *payload,
                         uint32_t length)
 {
-    const char *text = (const char *)payload + 4;
-    uint32_t name;
+    struct nbd_string name, description;
 
     assert(client->option == NBD_OPT_LIST && length >= 4);
-    name = load_be32(payload);
-    assert(name <= length - 4 && name <= NBD_MAX_STRING);
-    assert(length - 4 - name <= NBD_MAX_STRING);
-    assert(text_is_utf8(text, name));
-    assert(text_is_utf8(text + name, length - 4 - name));
+    name.length = load_be32(payload);
+    assert(name.length <= length - 4);
+    name.text = (const char *)payload + 4;
+    description.length = length - 4 - name.length;
+    description.text = name.text + name.length;
+    assert(client->view->is_listed(client->listed, name, description));
     client->listed++;
 }
 
@@ -321,7 +342,8 @@ static void hear_end(struct client *client, uint32_t reply,
         /* It may also be the disk's own error. */
         client->left = end_of_answer(client) != reply;
     else
-        assert(reply == end_of_answer(client));
+        assert(reply == end_of_answer(client) &&
+               (!client->too_late || client->option == NBD_OPT_ABORT));
     client->owed = false;
     if (reply == NBD_REP_ACK) {
         hear_ack(client, length);
@@ -472,6 +494,7 @@ static void begin_part(struct client *client, enum client_part part,
 static void end_option(struct client *client)
 {
     client->owed = true;
+    client->too_late = client->draining;
     client->infos = client->listed = client->contexts = 0;
     if (client->option == NBD_OPT_SET_META_CONTEXT)
         client->meta_name.text = NULL;
@@ -491,6 +514,7 @@ static void end_part(struct client *client)
         client->option = load_be32(end - 8);
         client->length = load_be32(end - 4);
         client->data = end;
+        client->options++;
         if (client->length == 0)
             end_option(client);
         else
@@ -521,7 +545,7 @@ bool client_may_open(const struct client *client, struct nbd_string *ret)
         *ret = (struct nbd_string){.text = ""};
         return true;
     }
-    if (!client->owed || client->chosen)
+    if (!client->owed || client->chosen || client->too_late)
         return false;
     if (client->option == NBD_OPT_EXPORT_NAME) {
         *ret = (struct nbd_string){.text = (const char *)client->data,
@@ -538,8 +562,9 @@ bool client_may_open(const struct client *client, struct nbd_string *ret)
 
 bool client_may_list(const struct client *client)
 {
-    return client->owed && client->option == NBD_OPT_LIST &&
-           client->length == 0 && (client->flags & NBD_FLAG_C_FIXED_NEWSTYLE);
+    return client->owed && !client->too_late &&
+           client->option == NBD_OPT_LIST && client->length == 0 &&
+           (client->flags & NBD_FLAG_C_FIXED_NEWSTYLE);
 }
 
 void client_check_choice(struct client *client,
@@ -548,7 +573,6 @@ void client_check_choice(struct client *client,
     struct nbd_string name = {.text = ""};
     uint32_t wanted;
 
-    hear_all(client);
     assert(client->chosen && client->checked == client->output_n);
     assert(client->part == CLIENT_HEADER || client->view->oldstyle);
     assert(client->view->oldstyle || client->part_taken == 0);
@@ -558,18 +582,48 @@ void client_check_choice(struct client *client,
         name = (struct nbd_string){.text = (const char *)client->data,
                                    .length = client->length};
     assert(client->told_size == client->view->size);
-    assert(client->told_flags & NBD_FLAG_HAS_FLAGS);
+    hear_flags(client, negotiated->allocation);
     assert(negotiated->size == client->told_size);
     assert(negotiated->transmission_flags == client->told_flags);
     assert(negotiated->style == client->style);
     assert(negotiated->no_zeroes == !!(client->flags & NBD_FLAG_C_NO_ZEROES));
-    assert(negotiated->allocation ==
-           (client->meta_name.text &&
-            same(client->meta_name, name.text, name.length)));
+    assert(negotiated->allocation == has_allocation(client, name));
 }
 
-void client_check_end(struct client *client)
+/* What it did with the option that was taken last, or is being taken. */
+static bool option_ends(const struct client *client)
 {
-    hear_all(client);
+    struct nbd_string name;
+
+    if (load_be64(client->data - NBD_OPTION_SIZE) != NBD_IHAVEOPT ||
+        client->length > LIMIT_OPTION_DROPPED ||
+        client->options > LIMIT_OPTIONS)
+        return true;
+    if (!client->owed)
+        return false;
+    if (client->option != NBD_OPT_EXPORT_NAME)
+        return !(client->flags & NBD_FLAG_C_FIXED_NEWSTYLE);
+    return !client_may_open(client, &name) || client->view->open_error(name) ||
+           client->view->admit_error(name);
+}
+
+static bool may_be_closed(const struct client *client)
+{
+    struct nbd_string none = {.text = ""};
+
+    if (client->left || client->ended)
+        return true;
+    if (client->view->oldstyle)
+        return client->view->open_error(none) ||
+               client->view->admit_error(none);
+    if (client->part != CLIENT_FLAGS &&
+        (client->flags & ~(uint32_t)client->view->offered))
+        return true;
+    return client->options > 0 && option_ends(client);
+}
+
+void client_check_end(struct client *client, bool excused)
+{
     assert(!client->chosen || client->checked == client->output_n);
+    assert(excused || may_be_closed(client));
 }

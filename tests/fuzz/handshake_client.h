@@ -29,12 +29,16 @@ struct client_view {
     /* Why an export of this name can't be used, or 0. */
     int (*open_error)(struct nbd_string name);
     int (*admit_error)(struct nbd_string name);
+    /* Is this the export at that place of the list? */
+    bool (*is_listed)(unsigned index, struct nbd_string name,
+                      struct nbd_string description);
 };
 
 struct client {
     const struct client_view *view;
     const uint8_t *input;
     size_t size, arrived, taken; /* arrived: lies in the server's socket */
+    bool ended;                  /* the server has seen the end of it */
     bool draining;               /* the server has been told to end */
 
     /* What the server takes next. */
@@ -42,7 +46,9 @@ struct client {
     size_t part_taken, part_length;
 
     /* The option that was taken last, and what has come as its answer. */
-    bool owed; /* its last reply has not come */
+    bool owed;     /* its last reply has not come */
+    bool too_late; /* it was taken when the server had been told to end */
+    unsigned options;
     uint32_t option, length;
     const uint8_t *data;
     uint32_t infos; /* 1 << NBD_INFO_... */
@@ -79,7 +85,8 @@ bool client_may_list(const struct client *client);
 /* The server goes on to transmission: was all said, and does it agree? */
 void client_check_choice(struct client *client,
                          const struct negotiated *negotiated);
-/* The server has closed: what came was at least well-formed. */
-void client_check_end(struct client *client);
+/* The server has closed: had it a reason?  excused: one that lies outside of
+ * what the client did. */
+void client_check_end(struct client *client, bool excused);
 
 #endif

@@ -141,6 +141,7 @@ void world_timer(void)
 {
     assert(timer.loop == world.connection.worker->loop);
     timer.place = NULL;
+    world.excused = true;
     now_ns += settings.handshake_timeout_ns;
     loop_self = timer.loop;
     timer.fn(timer.arg);
@@ -157,6 +158,15 @@ static struct watch *watch_of(const struct abd_watch *place)
     return NULL;
 }
 
+static void check_watch(int fd, uint32_t events)
+{
+    uint32_t allowed = ABD_READABLE | ABD_WRITABLE;
+
+    if (world.plan->two_fds)
+        allowed = fd == IN_FD ? ABD_READABLE : ABD_WRITABLE;
+    assert((events & ~allowed) == 0);
+}
+
 int abd_watch_start(struct abd_watch *place, int fd, uint32_t events,
                     void (*fn)(void *arg, uint32_t ready), void *arg)
 {
@@ -164,6 +174,7 @@ int abd_watch_start(struct abd_watch *place, int fd, uint32_t events,
 
     assert(fd == IN_FD || fd == OUT_FD);
     assert(!watch->place && !watch_of(place) && loop_self);
+    check_watch(fd, events);
     if (world.plan->file)
         return EPERM;
     *watch = (struct watch){.fd = fd,
@@ -180,6 +191,7 @@ int abd_watch_change(struct abd_watch *place, uint32_t events)
     struct watch *watch = watch_of(place);
 
     assert(watch && watch->loop == loop_self);
+    check_watch(watch->fd, events);
     watch->events = events;
     return 0;
 }
@@ -245,6 +257,7 @@ int stream_receive(struct stream *stream, struct iovec *places, unsigned n,
         got = places->iov_len;
     if (got == 0 && client->arrived < client->size)
         return EAGAIN;
+    client->ended = got == 0;
     if (got > 0) {
         memcpy(places->iov_base, client->input + client->taken, got);
         client_take(client, got);
@@ -300,7 +313,8 @@ static void end_connection(void)
 {
     assert(!world.over && !world.connection.handshake);
     assert(!watches[0].place && !watches[1].place && !timer.place);
-    assert(!world.opening && !world.listing && !world.moving);
+    assert(!world.opening && !world.listing);
+    assert(!world.putting && !world.moving);
     world.over = true;
 }
 
@@ -329,7 +343,7 @@ void connection_begin_transmission(struct connection *connection)
 void connection_check_end(struct connection *connection)
 {
     assert(connection == &world.connection && world.closing);
-    client_check_end(&world.client);
+    client_check_end(&world.client, world.excused);
     end_connection();
 }
 
@@ -375,7 +389,7 @@ void world_begin(void)
 
 void world_drain(void)
 {
-    world.client.draining = true;
+    world.client.draining = world.excused = true;
     two_workers[0].draining = two_workers[1].draining = true;
     /* One that is on its way looks when it arrives, one that is ending is left
      * alone. */
@@ -386,8 +400,14 @@ void world_drain(void)
     loop_self = NULL;
 }
 
+void world_go(void)
+{
+    world.gone = world.excused = true;
+}
+
 void world_close(void)
 {
+    world.excused = true;
     loop_self = world.connection.worker->loop;
     connection_close(&world.connection);
     loop_self = NULL;
@@ -404,7 +424,7 @@ void disk_get(struct layer *of, const char *name, bool read_only,
     assert(of == &layer && !loop && request->loop == loop_self);
     assert(client == &world.connection.client);
     assert(read_only == settings.read_only);
-    assert(!world.disk && !world.opening && !world.closing);
+    assert(!world.disk && !world.opening && !world.closing && !world.putting);
     /* No plugin code runs for a client that has not named an export. */
     assert(client_may_open(&world.client, &allowed));
     assert(strlen(name) == allowed.length &&
@@ -452,6 +472,14 @@ void world_open_ends(void)
     loop_send(request->loop, &request->message);
 }
 
+static void on_put(struct loop_message *message)
+{
+    assert(world.putting);
+    world.putting = false;
+    message->fn = world.put_fn;
+    message->fn(message);
+}
+
 void disk_put(struct disk *disk, struct disk_put *gone)
 {
     assert(disk && disk == world.disk && !world.admitted);
@@ -461,7 +489,10 @@ void disk_put(struct disk *disk, struct disk_put *gone)
     world.disk = NULL;
     if (!gone)
         return;
-    assert(gone->loop == loop_self);
+    assert(gone->loop == loop_self && !world.putting);
+    world.putting = true;
+    world.put_fn = gone->message.fn;
+    gone->message.fn = on_put;
     loop_send(gone->loop, &gone->message);
 }
 
@@ -500,22 +531,45 @@ static void list_exports(struct abd_exports *exports)
     world.listing = exports;
 }
 
-/* Names and descriptions of any length; names that must be left out, and
- * descriptions. */
+/* Names and descriptions of any length, and some that must be left out. */
+static char listed_text[NBD_MAX_STRING + 1];
+
+static const char *listed(unsigned index, const char **ret_description)
+{
+    static const char *const descriptions[] = {listed_text, NULL, "\xff"};
+    size_t length = (size_t)index * index * 61 % (NBD_MAX_STRING + 1);
+
+    memset(listed_text, 'a' + (int)(index % 26), length);
+    listed_text[length] = '\0';
+    *ret_description = descriptions[index % 3];
+    return listed_text;
+}
+
+bool world_is_listed(unsigned index, struct nbd_string name,
+                     struct nbd_string description)
+{
+    const char *shown;
+    const char *expected = world.plan->lists ? listed(index, &shown) : "";
+
+    if (!world.plan->lists || index % 3 != 0)
+        shown = "";
+    return name.length == strlen(expected) &&
+           memcmp(name.text, expected, name.length) == 0 &&
+           description.length == strlen(shown) &&
+           memcmp(description.text, shown, description.length) == 0;
+}
+
 void world_list_ends(void)
 {
     struct abd_exports *exports = world.listing;
-    static char text[NBD_MAX_STRING + 1];
 
     world.listing = NULL;
     for (unsigned i = 0; i < world.plan->view.exports; i++) {
-        static const char *const descriptions[] = {text, NULL, "\xff"};
-        size_t length = (size_t)i * i * 61 % (NBD_MAX_STRING + 1);
+        const char *description;
+        const char *name = listed(i, &description);
 
-        memset(text, 'a' + (int)(i % 26), length);
-        text[length] = '\0';
-        abd_add_export(exports, text, descriptions[i % 3]);
-        abd_add_export(exports, "\xff", text);
+        abd_add_export(exports, name, description);
+        abd_add_export(exports, "\xff", name);
     }
     abd_exports_done(exports, world.plan->view.list_error);
 }

@@ -36,7 +36,8 @@ struct world {
     struct client client;
     struct connection connection;
     bool over, served, closing, moving, gone;
-    size_t room; /* what the client's side still takes */
+    bool excused; /* it may be closed whatever the client does */
+    size_t room;  /* what the client's side still takes */
 
     /* What the server asked for and has not heard of. */
     struct disk_request *opening;
@@ -44,6 +45,8 @@ struct world {
     struct abd_exports *listing;
     struct disk *disk; /* the one that is open: there is never a second */
     bool admitted;
+    bool putting; /* one that is gone, but who put it back has not heard so */
+    void (*put_fn)(struct loop_message *message);
 };
 extern struct world world;
 
@@ -51,6 +54,8 @@ void world_init(const struct world_plan *plan, const uint8_t *input,
                 size_t size);
 /* Checks that nothing is left. */
 void world_finish(void);
+bool world_is_listed(unsigned index, struct nbd_string name,
+                     struct nbd_string description);
 
 /* Can this event come now? */
 bool world_has_message(unsigned loop);
@@ -65,6 +70,7 @@ void world_ready(void);
 void world_open_ends(void);
 void world_list_ends(void);
 void world_drain(void);
+void world_go(void); /* the client goes */
 void world_close(void);
 
 #endif
