@@ -47,7 +47,7 @@ struct abd_loop *abd_loop_at(unsigned index);
 unsigned abd_loop_index(const struct abd_loop *loop);
 struct abd_loop *abd_loop_current(void); /* NULL: this thread is not a loop */
 
-/* CLOCK_MONOTONIC as of the start of this turn; on a loop's thread only. */
+/* CLOCK_MONOTONIC as of this turn; on a loop's thread only. */
 uint64_t abd_loop_now_ns(void);
 
 /* Calls fn whenever fd is ready (level-triggered).  events, ready: bits of

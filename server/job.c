@@ -83,7 +83,7 @@ static void count(struct job *job)
 
     count_traffic(&connection->traffic, job);
     count_traffic(&connection->lane->traffic, job);
-    if (ns == 0)
+    if (job->started_ns >= connection->worker->turn_ns)
         connection->worker->at_once++;
     counter_add(&counters->requests, 1);
     if (job->type < NBD_CMD_RESIZE)

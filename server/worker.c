@@ -71,6 +71,8 @@ static bool run_answers(void *arg)
     /* submit() leaves its plugin's name behind, as asking for the time at each
      * request would cost more than some of them do. */
     loop_set_busy_with(worker->loop, NULL);
+    worker->turn_ns = abd_loop_now_ns();
+    loop_read_clock(worker->loop); /* what took no turn took some time, too */
     requests_unwind(worker);
     sent = reply_send_all(worker);
     transmission_run_ready(worker);

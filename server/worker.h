@@ -59,6 +59,7 @@ struct worker {
 
     unsigned sent;    /* replies and chunks, in this turn */
     unsigned at_once; /* commands answered in the turn they came, of these */
+    uint64_t turn_ns; /* when this turn began */
     unsigned jobs;    /* commands of all connections, not answered yet */
 
     /* Where connections receive into, one after the other. */

@@ -395,6 +395,11 @@ LOOP_EXPORTED struct abd_loop *abd_loop_current(void)
     return loop_self;
 }
 
+void loop_read_clock(struct abd_loop *loop)
+{
+    loop->now_ns = loop_clock_ns();
+}
+
 LOOP_EXPORTED uint64_t abd_loop_now_ns(void)
 {
     return loop_need_self((uintptr_t)__builtin_return_address(0),

@@ -78,6 +78,10 @@ static inline bool loop_is_current(const struct abd_loop *loop)
  * nor where there is one processor only. */
 void loop_expect_soon(struct abd_loop *loop);
 
+/* Brings abd_loop_now_ns() up to date in the middle of a turn.  The loop's
+ * thread. */
+void loop_read_clock(struct abd_loop *loop);
+
 /* Names whose code runs now (borrowed; NULL: the program's own), for the report
  * of what held the loop for more than 100 ms.  Loop thread only. */
 void loop_set_busy_with(struct abd_loop *loop, const char *name);
