@@ -109,7 +109,7 @@ struct request {
             void (*ended)(struct abd_request *, int, void *);
             void *arg;
             struct list link; /* parent's children */
-            bool kept; /* its loan has gone to another request */
+            bool kept;        /* its loan has gone to another request */
         } child;
         struct part part; /* job.h */
     };

@@ -581,11 +581,10 @@ static void look_at_mask(void *arg)
     sigset_t mask;
 
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    *(bool *)arg = sigismember(&mask, SIGTERM) == 1 &&
-                   sigismember(&mask, SIGCHLD) == 1 &&
-                   sigismember(&mask, SIGUSR1) == 1 &&
-                   sigismember(&mask, SIGSEGV) == 0 &&
-                   sigismember(&mask, SIGABRT) == 0;
+    *(bool *)arg =
+        sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGCHLD) == 1 &&
+        sigismember(&mask, SIGUSR1) == 1 && sigismember(&mask, SIGSEGV) == 0 &&
+        sigismember(&mask, SIGABRT) == 0;
 }
 
 static void loops_leave_signals_alone(void **state)
