@@ -37,20 +37,30 @@ static size_t request_size(void)
     return (size + 63) & ~(size_t)63;
 }
 
+/* The address space is there from the start: who waits for a request hears only
+ * of those that come back, so that there is no room must not come and go. */
+static char *next_slab(struct worker *worker, size_t slab)
+{
+    /* Where nothing is used again, no budget is enough. */
+    if (settings.debug_requests) {
+        void *memory = mmap(NULL, slab, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        return memory == MAP_FAILED ? NULL : memory;
+    }
+    if (worker->pool_bytes + slab > worker->pool_limit ||
+        !arena_charge(server_arena, slab))
+        return NULL;
+    return worker->pool + worker->pool_bytes;
+}
+
 static bool grow(struct worker *worker)
 {
     size_t size = request_size();
     size_t slab = SLAB;
-    char *memory;
+    char *memory = next_slab(worker, slab);
 
-    /* Where nothing is used again, no budget is enough. */
-    if (!settings.debug_requests &&
-        (worker->pool_bytes + slab > worker->pool_limit ||
-         !arena_charge(server_arena, slab)))
-        return false;
-    memory = mmap(NULL, slab, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    if (!memory)
         return false;
     worker->pool_bytes += slab;
     for (size_t at = 0; at + size <= slab; at += size) {

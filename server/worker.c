@@ -121,6 +121,12 @@ static int create_receive_buffers(struct worker *worker, uint64_t budget)
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!worker->receive_spares || memory == MAP_FAILED)
         return ENOMEM;
+    worker->pool = mmap(NULL, worker->pool_limit, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (worker->pool == MAP_FAILED)
+        return ENOMEM;
+    /* It grows by little, and what is charged is what is used. */
+    madvise(worker->pool, worker->pool_limit, MADV_NOHUGEPAGE);
     for (unsigned i = n; i > 0; i--)
         worker_give_receive_buffer(worker, memory + (i - 1) * size);
     worker->receive_buffer = worker_take_receive_buffer(worker);

@@ -42,9 +42,13 @@ struct worker {
 
     /* Requests. */
     struct list free_requests;
-    unsigned free_n, reserved;
-    unsigned background;             /* of them, for filters' disks */
+    unsigned free_n;
+    unsigned background; /* reserved for filters' disks */
+    /* Not beside free_n: they change one by one, and a compiler that loads both
+     * at once makes each request wait for all stores before it. */
+    unsigned reserved;
     uint64_t pool_bytes, pool_limit; /* an equal share for each worker */
+    char *pool;                      /* so much address space, used in order */
     struct list done;                /* completed, not unwound yet */
     uint64_t next_id;
     struct list kicks;   /* lanes that are owed a kick() */
