@@ -69,19 +69,22 @@ static void job_init(struct job *job, struct request *head,
 {
     const struct command *command = &connection->receive.command;
 
-    *job = (struct job){
-        .connection = connection,
-        .head = head,
-        .cookie = command->header.cookie,
-        .offset = command->header.offset,
-        .length = command->length,
-        .type = command->header.type,
-        .flags = command->header.flags,
-        .whole = wants_whole(connection),
-        .started_ns = abd_loop_now_ns(),
-        .error_at = ABD_NO_OFFSET,
-    };
+    /* As in command.c: one by one is quicker. */
+    job->connection = connection;
+    job->head = head;
+    job->cookie = command->header.cookie;
+    job->offset = command->header.offset;
+    job->length = command->length;
+    job->type = command->header.type;
+    job->flags = command->header.flags;
+    job->whole = wants_whole(connection);
+    job->file_failed = job->issued = false;
+    job->parts = job->unsent = 0;
     list_init(&job->all);
+    job->started_ns = abd_loop_now_ns();
+    job->error = 0;
+    job->error_at = ABD_NO_OFFSET;
+    job->error_text = NULL;
     connection->jobs++;
     connection->worker->jobs++;
 }
