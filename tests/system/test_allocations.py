@@ -108,14 +108,21 @@ class Allocations(system.ServedCase):
         cls.environment = clean_environment(
             LD_PRELOAD=cls.preload, ABD_FAULT_FILE=path)
 
-    def start(self, chain):
+    def start(self, chain, disk):
         self.disarm()
-        parameters = []
-        if chain:
-            parameters = ["rdelay=1us", "wdelay=1us", "error-rate=0%",
+        arguments = ["memory", "64M"]
+        if disk == "file":
+            image = os.path.join(self.directory, "image")
+            with open(image, "wb") as file:
+                file.truncate(64 * MIB)
+            arguments = ["file", "file=" + image]
+        if "log" in chain:
+            arguments += ["rdelay=1us", "wdelay=1us", "error-rate=0%",
                           "logfile=" + os.path.join(self.directory, "log"),
                           "statsfile=" + os.path.join(self.directory, "stats")]
-        return self.serve("memory", "64M", *parameters, chain=chain,
+        if "limit" in chain:
+            arguments += ["limit=9"]
+        return self.serve(*arguments, chain=chain,
                           options=["--loops=2", "--memory=64M"],
                           env=self.environment)
 
@@ -147,7 +154,7 @@ class Allocations(system.ServedCase):
     def disarm(self):
         self.fault.fail_at = 0
 
-    def check_later(self, server, fds, commands, how):
+    def check_later(self, server, commands, how):
         """All is as it should be once there is memory again."""
         with server.client(**how) as client:
             for offset, data in (commands.written if commands else {}).items():
@@ -156,10 +163,12 @@ class Allocations(system.ServedCase):
             again.ask_all()
             self.assertTrue(again.all_well(), again.answers)
             client.disconnect()
-        wait_until(lambda: server.fds() == fds, what="closed descriptors")
+        if self.fds is None:    # nothing failed, and all said farewell
+            self.fds = server.fds()
+        wait_until(lambda: server.fds() == self.fds, what="closed descriptors")
         server.stop()
 
-    def play(self, server, fds, how, n, keep_on, before):
+    def play(self, server, how, n, keep_on, before):
         """One server, one failure.  before: who is there already ("client",
         "another" or "").  Returns whether there was an n-th allocation."""
         commands = None
@@ -187,22 +196,22 @@ class Allocations(system.ServedCase):
         if bystander:
             self.assertEqual(bystander.read(60 * MIB, 9), b"bystander")
             bystander.disconnect()
-        self.check_later(server, fds, commands, how)
+        self.check_later(server, commands, how)
         return failed
 
-    def fail_each(self, how, keep_on, before, chain):
-        for n in range(1, MOST):
-            server = self.start(chain)
-            fds = server.fds()
+    def fail_each(self, how, keep_on, before, chain, disk="memory"):
+        self.fds = None
+        for n in range(MOST):
+            server = self.start(chain, disk)
             try:
-                reached = self.play(server, fds, how, n, keep_on, before)
+                reached = self.play(server, how, n, keep_on, before)
             except BaseException as error:
                 error.add_note("allocation %d, of %s\n%s" % (
                     n, self.fault.where.decode(), server.stderr()[-2000:]))
                 raise
-            if not reached:
+            if n and not reached:
                 self.assertGreater(n, 1, "nothing was allocated")
-                return n - 1
+                return
         self.fail("still allocations after %d" % MOST)
 
     def fail_each_way(self, before):
@@ -224,6 +233,15 @@ class Allocations(system.ServedCase):
     def test_first_visits(self):
         """The disk is opened, too."""
         self.fail_each_way("")
+
+    def test_file(self):
+        for keep_on in (0, 1):
+            for before in ("client", ""):
+                with self.subTest(keep_on=keep_on, before=before):
+                    self.fail_each(STYLES["structured"], keep_on, before,
+                                   ("limit", "noextents"), "file")
+                    self.fail_each(STYLES["structured"], keep_on, before, (),
+                                   "file")
 
 
 if __name__ == "__main__":
