@@ -13,19 +13,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BLOCK_SIZE  4096
-#define UNIT_SIZE   (BLOCK_SIZE + 8) /* a block and its check */
-#define FORMAT      0                /* refused by later versions */
-#define UUID_SIZE   16
-#define NAME_SIZE   96               /* of a name, with its NUL */
+#define BLOCK_SIZE 4096
+#define UNIT_SIZE  (BLOCK_SIZE + 8) /* a block and its check */
+#define FORMAT     0                /* refused by later versions */
+#define UUID_SIZE  16
+#define NAME_SIZE  96 /* of a name, with its NUL */
 
 /* --- names (of the store, below its prefix) --- */
 
 void name_volume(char to[NAME_SIZE]);
 void name_epoch(char to[NAME_SIZE], const uint8_t uuid[UUID_SIZE],
                 uint32_t epoch);
-void name_log(char to[NAME_SIZE], const uint8_t uuid[UUID_SIZE],
-              uint32_t epoch, uint64_t seq);
+void name_log(char to[NAME_SIZE], const uint8_t uuid[UUID_SIZE], uint32_t epoch,
+              uint64_t seq);
 /* True if it is the name of an epoch (a log object) of this volume. */
 bool name_parse_epoch(const char *name, const uint8_t uuid[UUID_SIZE],
                       uint32_t *ret_epoch);
@@ -37,7 +37,7 @@ bool name_parse_log(const char *name, const uint8_t uuid[UUID_SIZE],
 #define LOG_HEADER_SIZE 128
 #define LOG_ENTRY_SIZE  40
 /* Larger than any object that is written. */
-#define LOG_SIZE_MAX    (UINT64_C(1) << 30)
+#define LOG_SIZE_MAX (UINT64_C(1) << 30)
 
 enum log_kind { LOG_DATA = 1, LOG_FENCE = 2 };
 
@@ -79,16 +79,19 @@ struct log_entry {
     uint32_t stored; /* bytes */
 };
 
-void log_entry_encode(const struct log_entry *entry, uint8_t to[LOG_ENTRY_SIZE]);
+void log_entry_encode(const struct log_entry *entry,
+                      uint8_t to[LOG_ENTRY_SIZE]);
 /* blocks: of the volume. */
 const char *log_entry_decode(const uint8_t from[LOG_ENTRY_SIZE],
                              const struct log_header *header, uint64_t blocks,
                              struct log_entry *ret);
+uint32_t log_table_crc(const uint8_t *table, uint64_t length);
 /* The table as a whole: its length and CRC. */
 const char *log_table_check(const struct log_header *header,
                             const uint8_t *table, uint64_t length);
 
-/* The check of a unit: which volume's and object's block it is, and its data. */
+/* The check of a unit: which volume's and object's block it is, and its data.
+ */
 uint32_t unit_check(const uint8_t uuid[UUID_SIZE], uint64_t seq, uint64_t block,
                     const void *data);
 /* Writes the 8 bytes behind the data. */

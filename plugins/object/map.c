@@ -163,6 +163,11 @@ static enum extent_kind kind_of(const struct entry *entry)
     return (enum extent_kind)(entry->seq_kind & 3);
 }
 
+static bool has_place(const struct entry *entry)
+{
+    return kind_of(entry) == EXTENT_DATA || kind_of(entry) == EXTENT_OPEN;
+}
+
 static uint64_t end_of(const struct entry *entry)
 {
     return entry->block + entry->count;
@@ -175,7 +180,7 @@ static struct entry tail_of(const struct entry *entry, uint64_t blocks)
 
     tail.block += blocks;
     tail.count -= (uint32_t)blocks;
-    if (kind_of(entry) == EXTENT_DATA)
+    if (has_place(entry))
         tail.offset += (uint32_t)(blocks * UNIT_OFFSET);
     return tail;
 }
@@ -185,7 +190,7 @@ static bool goes_on(const struct entry *first, const struct entry *second)
     if (first->seq_kind != second->seq_kind || end_of(first) != second->block ||
         (uint64_t)first->count + second->count > COUNT_MAX)
         return false;
-    return kind_of(first) != EXTENT_DATA ||
+    return !has_place(first) ||
            first->offset + (uint64_t)first->count * UNIT_OFFSET ==
                second->offset;
 }
@@ -421,11 +426,9 @@ struct extent map_at(const struct map *map, uint64_t block, uint64_t end)
     return extent;
 }
 
-void map_shift(struct map *map, uint64_t block, uint64_t count, uint64_t seq,
-               uint32_t delta)
+void map_seal(struct map *map, uint64_t block, uint64_t count, uint32_t delta)
 {
     uint64_t end = block + count;
-    uint64_t seq_kind = seq << 2 | EXTENT_DATA;
     struct place place;
 
     if (map->n == 0)
@@ -439,8 +442,10 @@ void map_shift(struct map *map, uint64_t block, uint64_t count, uint64_t seq,
 
             if (entry->block >= end)
                 return;
-            if (entry->seq_kind == seq_kind)
-                entry->offset += delta;
+            if (kind_of(entry) != EXTENT_OPEN)
+                continue;
+            entry->seq_kind = (entry->seq_kind & ~UINT64_C(3)) | EXTENT_DATA;
+            entry->offset += delta;
         }
     }
 }

@@ -13,12 +13,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum extent_kind { EXTENT_HOLE, EXTENT_ZERO, EXTENT_DATA };
+enum extent_kind {
+    EXTENT_HOLE,
+    EXTENT_ZERO,
+    EXTENT_DATA, /* in a log object */
+    EXTENT_OPEN, /* in the open one; its offset counts from the payload */
+};
 
 struct extent {
     uint64_t block, count;
     enum extent_kind kind;
-    uint64_t seq;    /* DATA: the log object ... */
+    uint64_t seq;    /* DATA, OPEN: the log object ... */
     uint32_t offset; /* ... and where the first unit is in it, by 8 bytes */
 };
 
@@ -37,9 +42,10 @@ void map_set(struct map *map, const struct extent *extent);
  * (or to `end`); nothing past `end`. */
 struct extent map_at(const struct map *map, uint64_t block, uint64_t end);
 
-/* Adds delta to the offset of what lies in the range and in this object. */
-void map_shift(struct map *map, uint64_t block, uint64_t count, uint64_t seq,
-               uint32_t delta);
+/* The open object is sealed: what of it lies in the range is DATA, and its
+ * offset counts from the object's begin, which is so much before the payload.
+ */
+void map_seal(struct map *map, uint64_t block, uint64_t count, uint32_t delta);
 
 uint64_t map_extents(const struct map *map);
 uint64_t map_bytes(const struct map *map); /* of memory */

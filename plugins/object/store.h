@@ -37,20 +37,20 @@ enum store_result {
 enum store_verb { STORE_CREATE, STORE_GET, STORE_LIST, STORE_DELETE };
 #define STORE_VERBS 4
 
-#define STORE_NAME_MAX  200 /* bytes of a name, without the prefix */
-#define STORE_LIST_MAX  1000
-#define STORE_WHY_MAX   160
+#define STORE_NAME_MAX 200 /* bytes of a name, without the prefix */
+#define STORE_LIST_MAX 1000
+#define STORE_WHY_MAX  160
 
 struct store_call {
     /* The caller's, until done(). */
     enum store_verb verb;
-    const char *name; /* LIST: a prefix */
+    const char *name;         /* LIST: a prefix */
     const struct iovec *body; /* CREATE; unchanged until done(): retries send
                                  the same bytes */
     unsigned body_n;
     uint64_t length; /* CREATE: of the body; GET: bytes wanted, 0: all */
     uint64_t offset; /* GET */
-    void *into;      /* GET: room for length bytes (or into_max, if that is 0) */
+    void *into; /* GET: room for length bytes (or into_max, if that is 0) */
     uint64_t into_max;
     const char *after; /* LIST: names behind this one; NULL: all */
     /* LIST: called for each name (without the store's prefix), in order, before

@@ -8,11 +8,12 @@
 #include "store.h"
 
 /* Resolves unknown outcomes and tries again (I1, I2, P5): with back-off and
- * jitter, not before what the store asked for, for as long as retry_for_ns since
- * the call began (UINT64_MAX: for ever).  A CREATE ends with OK only if the
- * object is ours: on EXISTS, or when the outcome was unknown and it then exists,
- * its first bytes are read and the session in them compared with call->session
- * (log objects: at byte 48; JSON: the member "session"); another's is EXISTS. */
+ * jitter, not before what the store asked for, for as long as retry_for_ns
+ * since the call began (UINT64_MAX: for ever).  A CREATE ends with OK only if
+ * the object is ours: on EXISTS, or when the outcome was unknown and it then
+ * exists, its first bytes are read and the session in them compared with
+ * call->session (log objects: at byte 48; JSON: the member "session");
+ * another's is EXISTS. */
 int store_retry(struct store *below, uint64_t retry_for_ns, struct store **ret);
 
 /* Latency and faults, for tests and demonstrations: from a plan, with seeded

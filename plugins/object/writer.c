@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* See writer.h: what is appended, and where it lies until it is stored.
+ * writer_put.c seals and stores. */
+#include "writer.h"
+
+#include "volume.h"
+#include "writer_put.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+int writer_init(struct writer *writer, struct volume *volume,
+                uint64_t memory_size)
+{
+    unsigned n = (unsigned)(memory_size / WRITER_CHUNK);
+
+    writer->volume = volume;
+    list_init(&writer->objects);
+    list_init(&writer->waits);
+    writer->memory_size = (uint64_t)n * WRITER_CHUNK;
+    writer->memory = mmap(NULL, writer->memory_size, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    writer->free_chunks = calloc(n, sizeof *writer->free_chunks);
+    writer->spare_head = malloc(WRITER_HEAD_MAX);
+    if (writer->memory == MAP_FAILED) {
+        writer->memory = NULL;
+        return ENOMEM;
+    }
+    if (!writer->free_chunks || !writer->spare_head)
+        return ENOMEM;
+    for (unsigned i = n; i > 0; i--)
+        writer->free_chunks[writer->free_n++] =
+            writer->memory + (uint64_t)(i - 1) * WRITER_CHUNK;
+    writer->total = n;
+    return 0;
+}
+
+void writer_start(struct writer *writer, uint64_t seq, uint32_t last_crc)
+{
+    writer->next_seq = seq;
+    writer->committed = seq - 1;
+    writer->last_crc = last_crc;
+}
+
+void writer_finish(struct writer *writer)
+{
+    struct list *link;
+
+    abd_timer_stop(&writer->seal_timer);
+    while ((link = list_take_first(&writer->objects)))
+        log_object_free(container_of(link, struct log_object, link));
+    free(writer->free_chunks);
+    free(writer->spare_head);
+    if (writer->memory)
+        munmap(writer->memory, writer->memory_size);
+    writer->free_chunks = NULL;
+    writer->spare_head = writer->memory = NULL;
+}
+
+/* --- the open object --- */
+
+static void on_seal_timer(void *arg)
+{
+    struct writer *writer = arg;
+
+    writer->seal_timer_runs = false;
+    if (writer->open && writer->open->entries_n > 0)
+        writer_seal_soon(writer);
+}
+
+static int open_object(struct writer *writer)
+{
+    struct log_object *object = calloc(1, sizeof *object);
+    uint64_t chunks =
+        (writer->volume->superblock.object_size + WRITER_CHUNK - 1) /
+            WRITER_CHUNK +
+        1;
+
+    if (!object)
+        return ENOMEM;
+    object->volume = writer->volume;
+    object->chunks = calloc(chunks, sizeof *object->chunks);
+    object->body = calloc(chunks + 1, sizeof *object->body);
+    if (!object->chunks || !object->body) {
+        log_object_free(object);
+        return ENOMEM;
+    }
+    object->seq = writer->next_seq++;
+    if (list_is_empty(&writer->objects))
+        writer->dirty_since_ns = abd_loop_now_ns();
+    list_append(&writer->objects, &object->link);
+    writer->open = object;
+    return 0;
+}
+
+int writer_need_open(struct writer *writer)
+{
+    if (writer->open)
+        return 0;
+    /* One more than that could not be put before others are stored. */
+    if (writer->next_seq > writer->committed + WRITER_AHEAD)
+        return EAGAIN;
+    return open_object(writer);
+}
+
+bool writer_has_entry_room(struct log_object *object)
+{
+    unsigned size = object->entries_size ? object->entries_size * 2 : 16;
+    struct log_entry *entries;
+
+    if (object->entries_n < object->entries_size)
+        return true;
+    entries = realloc(object->entries, size * sizeof *entries);
+    if (!entries)
+        return false;
+    object->entries = entries;
+    object->entries_size = size;
+    return true;
+}
+
+/* Blocks of payload that still fit. */
+static uint64_t blocks_left(const struct writer *writer)
+{
+    const struct log_object *object = writer->open;
+    uint64_t most = writer->volume->superblock.object_size;
+
+    if (object->entries_n >= WRITER_ENTRIES ||
+        object->payload + UNIT_SIZE > most)
+        return 0;
+    return (most - object->payload) / UNIT_SIZE;
+}
+
+static bool is_full(const struct writer *writer)
+{
+    return blocks_left(writer) == 0;
+}
+
+/* Has the memory for so many blocks, whichever objects they get into?  Each
+ * object may leave a part of its last chunk unused. */
+static bool has_chunks(const struct writer *writer, uint64_t blocks)
+{
+    uint64_t left = writer->open
+                        ? (uint64_t)writer->open->chunks_n * WRITER_CHUNK -
+                              writer->open->payload
+                        : 0;
+    uint64_t bytes = blocks * UNIT_SIZE;
+    uint64_t objects = bytes / writer->volume->superblock.object_size + 2;
+
+    if (bytes <= left && !is_full(writer))
+        return true;
+    return bytes / WRITER_CHUNK + objects <= writer->free_n;
+}
+
+/* --- bytes --- */
+
+static void put_bytes(struct writer *writer, struct log_object *object,
+                      const void *from, uint64_t length)
+{
+    const uint8_t *at = from;
+
+    while (length > 0) {
+        uint64_t inside = object->payload % WRITER_CHUNK;
+        uint64_t n = WRITER_CHUNK - inside;
+
+        if (object->payload == (uint64_t)object->chunks_n * WRITER_CHUNK)
+            object->chunks[object->chunks_n++] =
+                writer->free_chunks[--writer->free_n];
+        if (n > length)
+            n = length;
+        memcpy(object->chunks[object->payload / WRITER_CHUNK] + inside, at, n);
+        object->payload += n;
+        at += n;
+        length -= n;
+    }
+}
+
+static void put_unit(struct writer *writer, uint64_t block,
+                     const uint8_t data[BLOCK_SIZE])
+{
+    struct log_object *object = writer->open;
+    uint8_t check[UNIT_SIZE - BLOCK_SIZE];
+
+    unit_seal(check, unit_check(writer->volume->superblock.uuid, object->seq,
+                                block, data));
+    put_bytes(writer, object, data, BLOCK_SIZE);
+    put_bytes(writer, object, check, sizeof check);
+}
+
+static void copy_out(const struct log_object *object, uint64_t at, uint8_t *to,
+                     uint64_t length)
+{
+    while (length > 0) {
+        uint64_t inside = at % WRITER_CHUNK;
+        uint64_t n = WRITER_CHUNK - inside;
+
+        n = n < length ? n : length;
+        memcpy(to, object->chunks[at / WRITER_CHUNK] + inside, n);
+        at += n;
+        to += n;
+        length -= n;
+    }
+}
+
+bool writer_copy(const struct writer *writer, uint64_t seq, uint64_t offset,
+                 void *to, uint64_t length)
+{
+    const struct log_object *object;
+
+    if (seq <= writer->committed)
+        return false;
+    list_for_each (link, &writer->objects) {
+        object = container_of(link, struct log_object, link);
+        if (object->seq != seq)
+            continue;
+        if (object->state == OBJECT_STORED)
+            return false;
+        copy_out(object, offset - object->header.payload_offset, to, length);
+        return true;
+    }
+    return false;
+}
+
+/* --- entries --- */
+
+static void add_entry(struct writer *writer, enum log_op op, uint64_t block,
+                      uint64_t count, uint64_t at)
+{
+    struct log_object *object = writer->open;
+
+    object->entries[object->entries_n++] = (struct log_entry){
+        .op = op,
+        .block = block,
+        .count = (uint32_t)count,
+        .offset = op == LOG_WRITE ? (uint32_t)(at / 8) : 0,
+        .stored = op == LOG_WRITE ? (uint32_t)(count * UNIT_SIZE) : 0,
+    };
+    if (!writer->seal_timer_runs) {
+        writer->seal_timer_runs = true;
+        abd_timer_start(&writer->seal_timer,
+                        writer->volume->options.seal_after_ns, 0, on_seal_timer,
+                        writer);
+    }
+}
+
+/* What could go wrong, before anything is changed. */
+static int prepare(struct writer *writer, unsigned objects, unsigned extents)
+{
+    int err = writer_need_open(writer);
+
+    if (!err && is_full(writer)) {
+        writer_seal_soon(writer);
+        err = writer_need_open(writer);
+        /* It could not be sealed yet. */
+        if (!err && is_full(writer))
+            err = EAGAIN;
+    }
+    if (!err && writer->next_seq + objects > writer->committed + WRITER_AHEAD)
+        err = EAGAIN;
+    if (!err && (!writer_has_entry_room(writer->open) ||
+                 !map_reserve(writer->volume->map, extents)))
+        err = ENOMEM;
+    if (err == EAGAIN)
+        writer->room_missed = true;
+    return err;
+}
+
+/* Whole blocks from the parts, as many as the open object has room for. */
+struct source {
+    const struct writer_part *parts;
+    unsigned n;
+    uint32_t done; /* blocks of the first */
+};
+
+static const uint8_t *next_block(struct source *source)
+{
+    const uint8_t *data;
+
+    while (source->done == source->parts->blocks) {
+        source->parts++;
+        source->done = 0;
+    }
+    data = source->parts->data + (uint64_t)source->done * BLOCK_SIZE;
+    source->done++;
+    return data;
+}
+
+static void append_run(struct writer *writer, uint64_t block, uint64_t count,
+                       struct source *source)
+{
+    struct log_object *object = writer->open;
+    uint64_t at = object->payload;
+
+    for (uint64_t i = 0; i < count; i++)
+        put_unit(writer, block + i, next_block(source));
+    add_entry(writer, LOG_WRITE, block, count, at);
+    map_set(writer->volume->map,
+            &(struct extent){.block = block,
+                             .count = count,
+                             .kind = EXTENT_OPEN,
+                             .seq = object->seq,
+                             .offset = (uint32_t)(at / 8)});
+    writer->bytes_written += count * BLOCK_SIZE;
+}
+
+int writer_write(struct writer *writer, uint64_t block,
+                 const struct writer_part *parts, unsigned n)
+{
+    uint64_t object_size = writer->volume->superblock.object_size;
+    struct source source = {.parts = parts, .n = n};
+    uint64_t left = 0;
+    unsigned objects;
+    int err;
+
+    for (unsigned i = 0; i < n; i++)
+        left += parts[i].blocks;
+    objects = (unsigned)(left * UNIT_SIZE / object_size + 2);
+    if (!has_chunks(writer, left)) {
+        writer->room_missed = true;
+        writer_make_room(writer);
+        return EAGAIN;
+    }
+    err = prepare(writer, objects, objects);
+    while (!err) {
+        uint64_t count = blocks_left(writer);
+
+        count = count < left ? count : left;
+        append_run(writer, block, count, &source);
+        block += count;
+        left -= count;
+        if (is_full(writer))
+            writer_seal_soon(writer);
+        if (left == 0)
+            break;
+        /* Room in the log was looked at by prepare(); memory may still be
+         * missing, and then a part of the write is there, as after a crash. */
+        err = writer_need_open(writer);
+        if (!err && (is_full(writer) || !writer_has_entry_room(writer->open)))
+            err = ENOMEM;
+    }
+    return err;
+}
+
+int writer_mark(struct writer *writer, enum log_op op, uint64_t block,
+                uint64_t count)
+{
+    int err = 0;
+
+    while (count > 0 && !err) {
+        uint64_t n = count < UINT32_MAX ? count : UINT32_MAX;
+
+        err = prepare(writer, 1, 1);
+        if (err)
+            break;
+        add_entry(writer, op, block, n, 0);
+        map_set(writer->volume->map,
+                &(struct extent){.block = block,
+                                 .count = n,
+                                 .kind = op == LOG_ZERO ? EXTENT_ZERO
+                                                        : EXTENT_HOLE});
+        block += n;
+        count -= n;
+        if (is_full(writer))
+            writer_seal_soon(writer);
+    }
+    return err;
+}
