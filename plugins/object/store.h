@@ -70,6 +70,9 @@ struct store_call {
     char why[STORE_WHY_MAX];
 
     /* The stack's own, while it is under way. */
+    struct store *store;     /* the lowest one */
+    struct attempt *attempt; /* store_retry()'s */
+    struct fault *fault;     /* store_fault()'s */
     struct list link;
     struct abd_task task;
     struct abd_work work;

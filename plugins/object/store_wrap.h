@@ -28,7 +28,7 @@ int store_retry(struct store *below, uint64_t retry_for_ns, struct store **ret);
  *     busy=P              of 1000 calls: BUSY
  *     broken=P            of 1000 GETs: BROKEN, after part of the bytes
  *     stall=P:TIME        of 1000 calls: take TIME longer
- *     stale=P             of 1000 LISTs: without the newest names
+ *     stale=P             of 1000 LISTs: BUSY
  *     crash=N             the N-th call (1: the first), counted over CREATE and
  *                         DELETE, and all after it never end; half of the time
  *                         (by seed) the N-th one takes effect
