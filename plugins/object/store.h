@@ -56,6 +56,7 @@ struct store_call {
     /* LIST: called for each name (without the store's prefix), in order, before
      * done(); on the loop. */
     void (*found)(struct store_call *call, const char *name, uint64_t size);
+    void *found_arg; /* the caller's alone: arg changes on the way down */
     void (*done)(struct store_call *call);
     void *arg;
     const uint8_t *session; /* CREATE through store_retry(): 16 bytes that tell

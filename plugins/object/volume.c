@@ -139,7 +139,7 @@ void volume_fail(struct volume *volume, int error, const char *format, ...)
     va_end(args);
 }
 
-static void on_last_flush(struct writer_wait *wait, int error)
+static void on_closed(struct writer_wait *wait, int error)
 {
     struct volume *volume = container_of(wait, struct volume, close_wait);
 
@@ -148,12 +148,36 @@ static void on_last_flush(struct writer_wait *wait, int error)
     stop(volume);
 }
 
+/* Everything is committed: only then `close` is written, so that who finds it
+ * knows that all before it was there (P4). */
+static void write_close(struct volume *volume)
+{
+    int err;
+
+    volume->close_wait.done = on_closed;
+    err = writer_flush_always(&volume->writer, true, &volume->close_wait);
+    if (err) {
+        volume->close_error = err;
+        stop(volume);
+    }
+}
+
+static void on_last_flush(struct writer_wait *wait, int error)
+{
+    struct volume *volume = container_of(wait, struct volume, close_wait);
+
+    if (!error) {
+        write_close(volume);
+        return;
+    }
+    volume->close_error = error;
+    stop(volume);
+}
+
 void volume_close(struct volume *volume,
                   void (*closed)(struct volume *volume, int error, void *arg),
                   void *arg)
 {
-    int err;
-
     volume->closed = closed;
     volume->closed_arg = arg;
     volume->close_wait.done = on_last_flush;
@@ -162,13 +186,8 @@ void volume_close(struct volume *volume,
         return;
     }
     volume->state = VOLUME_CLOSING;
-    err = writer_flush_always(&volume->writer, true, &volume->close_wait);
-    if (err == EAGAIN && writer_flush(&volume->writer, &volume->close_wait))
-        stop(volume);
-    else if (err && err != EAGAIN) {
-        volume->close_error = err;
-        stop(volume);
-    }
+    if (writer_flush(&volume->writer, &volume->close_wait))
+        write_close(volume);
 }
 
 void volume_finish(struct volume *volume)

@@ -219,6 +219,10 @@ static void on_superblock(struct opening *opening)
     }
     fault = superblock_decode((const char *)opening->buffer, call->got,
                               &volume->superblock);
+    if (fault && ++opening->tries < OPENING_TRIES) {
+        get_superblock(opening); /* it may have been damaged on its way (P4) */
+        return;
+    }
     if (fault) {
         opening_fail(opening, EINVAL, "volume: %s", fault);
         return;
@@ -288,7 +292,7 @@ static void probe_epoch(struct opening *opening)
 static void on_listed_name(struct store_call *call, const char *name,
                            uint64_t size)
 {
-    struct opening *opening = call->arg;
+    struct opening *opening = call->found_arg;
     uint32_t epoch;
 
     (void)size;
@@ -341,6 +345,7 @@ static void list_epochs(struct opening *opening)
              opening->after);
     call->after = opening->list_after[0] ? opening->list_after : NULL;
     call->found = on_listed_name;
+    call->found_arg = opening;
     store_start(opening->volume->store, call);
 }
 

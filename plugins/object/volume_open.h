@@ -10,11 +10,15 @@
 
 struct replay;
 
+/* What comes damaged is fetched so often (P4). */
+#define OPENING_TRIES 3
+
 struct opening {
     struct volume *volume;
     void (*opened)(struct volume *volume, int error, void *arg);
     void *arg;
     unsigned calls; /* under way */
+    unsigned tries; /* of what came damaged */
     bool ended, end_posted, created;
     int error;
     struct abd_task task;

@@ -27,6 +27,7 @@ struct slot {
     uint8_t *buffer;
     bool busy, stale; /* stale: it was asked for in an epoch that has ended */
     bool answered;
+    unsigned tries; /* it came damaged */
     uint64_t seq;
 };
 
@@ -39,6 +40,11 @@ struct replay {
     uint8_t session[UUID_SIZE]; /* of the epoch's objects */
     bool has_session;
 
+    /* What lies behind the first name that is missing. */
+    struct store_call beyond;
+    char beyond_name[NAME_SIZE], beyond_after[NAME_SIZE];
+    uint64_t highest;
+
     uint8_t fence[LOG_HEADER_SIZE];
     uint32_t fence_crc;
     struct iovec fence_body;
@@ -47,6 +53,7 @@ struct replay {
 };
 
 static void ask(struct opening *opening);
+static void ask_again(struct slot *slot);
 static void take(struct opening *opening);
 
 void replay_free(struct opening *opening)
@@ -100,11 +107,8 @@ static const char *apply_table(struct opening *opening,
 {
     struct volume *volume = opening->volume;
     const uint8_t *table = slot->buffer + LOG_HEADER_SIZE;
-    const char *fault;
+    const char *fault = NULL;
 
-    if (LOG_HEADER_SIZE + (uint64_t)header->table_bytes > slot->call.got)
-        return "its table is cut";
-    fault = log_table_check(header, table, header->table_bytes);
     for (uint32_t i = 0; i < header->entries && !fault; i++) {
         struct log_entry entry;
 
@@ -116,10 +120,28 @@ static const char *apply_table(struct opening *opening,
     return fault;
 }
 
+/* Is it as it was written? */
+static const char *check_whole(const struct slot *slot,
+                               struct log_header *header)
+{
+    const char *fault;
+
+    if (slot->call.got < LOG_HEADER_SIZE)
+        return "its header is cut";
+    fault = log_header_decode(slot->buffer, header);
+    if (fault)
+        return fault;
+    if (slot->call.size != UINT64_MAX && slot->call.size != header->size)
+        return "it is cut";
+    if (LOG_HEADER_SIZE + (uint64_t)header->table_bytes > slot->call.got)
+        return "its table is cut";
+    return log_table_check(header, slot->buffer + LOG_HEADER_SIZE,
+                           header->table_bytes);
+}
+
 /* Is it the one that comes next? */
 static const char *check_place(struct opening *opening,
-                               const struct log_header *header,
-                               const struct slot *slot)
+                               const struct log_header *header)
 {
     const struct replay *replay = opening->replay;
     const struct volume *volume = opening->volume;
@@ -132,8 +154,6 @@ static const char *check_place(struct opening *opening,
         return "it has another number";
     if (header->previous_crc != replay->last_crc)
         return "it does not follow the one before it";
-    if (slot->call.size != UINT64_MAX && slot->call.size != header->size)
-        return "it is cut";
     if (header->kind == LOG_DATA && replay->has_session &&
         memcmp(header->session, replay->session, UUID_SIZE) != 0)
         return "it belongs to another session";
@@ -170,16 +190,19 @@ static void follow_fence(struct opening *opening,
     replay->asked = replay->seq;
 }
 
-static void apply(struct opening *opening, const struct slot *slot)
+static void apply(struct opening *opening, struct slot *slot)
 {
     struct replay *replay = opening->replay;
     struct log_header header;
-    const char *fault = slot->call.got < LOG_HEADER_SIZE
-                            ? "its header is cut"
-                            : log_header_decode(slot->buffer, &header);
+    const char *fault = check_whole(slot, &header);
 
+    if (fault && ++slot->tries < OPENING_TRIES) {
+        ask_again(slot);
+        return;
+    }
+    slot->tries = 0;
     if (!fault)
-        fault = check_place(opening, &header, slot);
+        fault = check_place(opening, &header);
     replay->closed = false;
     if (!fault && header.kind == LOG_DATA)
         fault = apply_table(opening, &header, slot);
@@ -277,6 +300,125 @@ static void fence(struct opening *opening)
     store_start(volume->store, call);
 }
 
+/* --- is it the end, or has something been lost? --- */
+
+static void lost(struct opening *opening)
+{
+    const struct replay *replay = opening->replay;
+
+    opening_fail(opening, EIO,
+                 "log object %" PRIu64 " (epoch %" PRIu32 ") is missing, but "
+                 "%" PRIu64 " is there",
+                 replay->seq, replay->epoch, replay->highest);
+}
+
+/* Does it end its epoch?  Then everything before it was there once: a session
+ * closes, and another is fenced, behind what is committed. */
+static bool is_last_of_epoch(const struct store_call *call)
+{
+    struct log_header header;
+    const uint8_t *entry;
+    struct log_entry last;
+
+    if (call->got < LOG_HEADER_SIZE || log_header_decode(call->into, &header))
+        return false;
+    if (header.kind == LOG_FENCE)
+        return true;
+    if (header.entries == 0 ||
+        LOG_HEADER_SIZE + (uint64_t)header.table_bytes > call->got)
+        return false;
+    entry = (const uint8_t *)call->into + LOG_HEADER_SIZE +
+            (uint64_t)(header.entries - 1) * LOG_ENTRY_SIZE;
+    return !log_entry_decode(entry, &header, UINT64_MAX, &last) &&
+           last.op == LOG_CLOSE;
+}
+
+static void on_beyond(struct store_call *call)
+{
+    struct opening *opening = call->arg;
+
+    opening->calls--;
+    if (opening->ended)
+        opening_idle(opening);
+    else if (call->result == STORE_OK && is_last_of_epoch(call))
+        lost(opening);
+    else if (call->result == STORE_OK || call->result == STORE_MISSING)
+        fence(opening);
+    else
+        opening_fail(opening, opening_error(call->result), "%s: %s",
+                     opening->replay->beyond_name, call->why);
+}
+
+static void on_listed(struct store_call *call)
+{
+    struct opening *opening = call->arg;
+    struct replay *replay = opening->replay;
+
+    opening->calls--;
+    if (opening->ended) {
+        opening_idle(opening);
+    } else if (call->result != STORE_OK) {
+        opening_fail(opening, opening_error(call->result), "listing %s: %s",
+                     replay->beyond_name, call->why);
+    } else if (replay->highest == 0) {
+        fence(opening);
+    } else if (replay->highest > replay->seq + WRITER_AHEAD || call->more) {
+        lost(opening);
+    } else {
+        name_log(replay->beyond_name, opening->volume->superblock.uuid,
+                 replay->epoch, replay->highest);
+        memset(call, 0, sizeof *call);
+        call->verb = STORE_GET;
+        call->name = replay->beyond_name;
+        call->length = HEAD_SIZE;
+        call->into = opening->buffer;
+        call->into_max = HEAD_SIZE;
+        call->done = on_beyond;
+        call->arg = opening;
+        opening->calls++;
+        store_start(opening->volume->store, call);
+    }
+}
+
+static void on_name_beyond(struct store_call *call, const char *name,
+                           uint64_t size)
+{
+    struct opening *opening = call->found_arg;
+    struct replay *replay = opening->replay;
+    uint32_t epoch;
+    uint64_t seq;
+
+    (void)size;
+    if (name_parse_log(name, opening->volume->superblock.uuid, &epoch, &seq) &&
+        epoch == replay->epoch && seq > replay->seq && seq > replay->highest)
+        replay->highest = seq;
+}
+
+/* A writer that was killed may have stored some objects behind one that it had
+ * not: those are garbage.  More of them, or one that ends the epoch, say that
+ * something was lost since (P4). */
+static void look_beyond(struct opening *opening)
+{
+    struct replay *replay = opening->replay;
+    struct store_call *call = &replay->beyond;
+
+    replay->highest = 0;
+    name_log(replay->beyond_after, opening->volume->superblock.uuid,
+             replay->epoch, replay->seq);
+    strcpy(replay->beyond_name, replay->beyond_after);
+    *(strrchr(replay->beyond_name, '/') + 1) = '\0';
+    memset(call, 0, sizeof *call);
+    call->verb = STORE_LIST;
+    call->name = replay->beyond_name;
+    call->after = replay->beyond_after;
+    call->found = on_name_beyond;
+    call->found_arg = opening;
+    call->done = on_listed;
+    call->arg = opening;
+    opening->calls++;
+    store_start(opening->volume->store, call);
+}
+
 /* The name of the next object is free. */
 static void at_the_end(struct opening *opening)
 {
@@ -300,7 +442,7 @@ static void at_the_end(struct opening *opening)
                      "%" PRIu32 ")",
                      replay->epoch);
     } else {
-        fence(opening);
+        look_beyond(opening);
     }
 }
 
@@ -342,6 +484,8 @@ static void take(struct opening *opening)
             return;
         }
         apply(opening, slot);
+        if (slot->busy)
+            return; /* it is asked for again */
         /* Our own fence, seen after its outcome was unknown. */
         if (!opening->ended && opening->volume->epoch &&
             replay->epoch == opening->volume->epoch) {
@@ -355,18 +499,27 @@ static void take(struct opening *opening)
 
 static bool ask_one(struct opening *opening, struct slot *slot, uint64_t seq)
 {
-    const struct replay *replay = opening->replay;
-    struct store_call *call = &slot->call;
-
     if (!slot->buffer)
         slot->buffer = malloc(HEAD_SIZE);
     if (!slot->buffer)
         return false;
     slot->opening = opening;
     slot->seq = seq;
+    slot->stale = false;
+    slot->tries = 0;
+    name_log(slot->name, opening->volume->superblock.uuid,
+             opening->replay->epoch, seq);
+    ask_again(slot);
+    return true;
+}
+
+static void ask_again(struct slot *slot)
+{
+    struct opening *opening = slot->opening;
+    struct store_call *call = &slot->call;
+
     slot->busy = true;
-    slot->stale = slot->answered = false;
-    name_log(slot->name, opening->volume->superblock.uuid, replay->epoch, seq);
+    slot->answered = false;
     memset(call, 0, sizeof *call);
     call->verb = STORE_GET;
     call->name = slot->name;
@@ -377,7 +530,6 @@ static bool ask_one(struct opening *opening, struct slot *slot, uint64_t seq)
     call->arg = slot;
     opening->calls++;
     store_start(opening->volume->store, call);
-    return true;
 }
 
 static void ask(struct opening *opening)

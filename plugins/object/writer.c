@@ -246,16 +246,27 @@ static void add_entry(struct writer *writer, enum log_op op, uint64_t block,
     }
 }
 
+/* Has the open object no room for so many blocks, though an empty one had?  A
+ * write is split only if it is longer than an object (P2). */
+static bool must_seal(const struct writer *writer, uint64_t blocks)
+{
+    uint64_t most = writer->volume->superblock.object_size / UNIT_SIZE;
+
+    return is_full(writer) || (writer->open->entries_n > 0 && blocks <= most &&
+                               blocks > blocks_left(writer));
+}
+
 /* What could go wrong, before anything is changed. */
-static int prepare(struct writer *writer, unsigned objects, unsigned extents)
+static int prepare(struct writer *writer, uint64_t blocks, unsigned objects,
+                   unsigned extents)
 {
     int err = writer_need_open(writer);
 
-    if (!err && is_full(writer)) {
+    if (!err && must_seal(writer, blocks)) {
         writer_seal_soon(writer);
         err = writer_need_open(writer);
         /* It could not be sealed yet. */
-        if (!err && is_full(writer))
+        if (!err && must_seal(writer, blocks))
             err = EAGAIN;
     }
     if (!err && writer->next_seq + objects > writer->committed + WRITER_AHEAD)
@@ -323,7 +334,7 @@ int writer_write(struct writer *writer, uint64_t block,
         writer_make_room(writer);
         return EAGAIN;
     }
-    err = prepare(writer, objects, objects);
+    err = prepare(writer, left, objects, objects);
     while (!err) {
         uint64_t count = blocks_left(writer);
 
@@ -352,7 +363,7 @@ int writer_mark(struct writer *writer, enum log_op op, uint64_t block,
     while (count > 0 && !err) {
         uint64_t n = count < UINT32_MAX ? count : UINT32_MAX;
 
-        err = prepare(writer, 1, 1);
+        err = prepare(writer, 0, 1, 1);
         if (err)
             break;
         add_entry(writer, op, block, n, 0);

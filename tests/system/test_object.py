@@ -170,8 +170,8 @@ class Damage(ObjectCase):
         server = self.volume()
         with server.greet() as handshake:
             self.assertNotEqual(handshake.opt(OPT_GO, info_data("")), REP_ACK)
-        server.stop()
         self.assertIn(text, server.stderr())
+        server.stop()
 
     def change(self, path, at, data):
         with open(path, "r+b") as file:
@@ -360,8 +360,8 @@ class Mistakes(ObjectCase):
             with server.greet() as handshake:
                 self.assertNotEqual(handshake.opt(OPT_GO, info_data("")),
                                     REP_ACK)
-            server.stop()
             self.assertIn(text, server.stderr())
+            server.stop()
 
 
 if __name__ == "__main__":
