@@ -225,11 +225,12 @@ static int append_zero(struct writer *writer, struct io *io)
     uint64_t head = head_of(request), tail = tail_of(request);
     enum log_op op = request->flags & ABD_REQ_MAY_TRIM ? LOG_TRIM : LOG_ZERO;
     struct writer_part edge = {io->edges, 1};
-    int err = 0;
+    int err;
 
     if (io->count == 1 && (head || tail))
         return writer_write(writer, io->first, &edge, 1);
-    if (head)
+    err = writer_prepare(writer, 2, 3);
+    if (!err && head)
         err = writer_write(writer, io->first, &edge, 1);
     if (!err && tail) {
         edge.data += BLOCK_SIZE;
@@ -260,8 +261,7 @@ static int append(struct io *io)
     }
 }
 
-/* Into the log, or into the queue for it.  A ZERO of which a part is there
- * already is repeated whole: it says the same. */
+/* Into the log, or into the queue for it. */
 static void append_or_wait(struct io *io)
 {
     struct object_disk *disk = disk_of(io->request);

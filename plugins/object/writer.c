@@ -107,12 +107,12 @@ int writer_need_open(struct writer *writer)
     return open_object(writer);
 }
 
-bool writer_has_entry_room(struct log_object *object)
+bool writer_has_entry_room(struct log_object *object, unsigned n)
 {
     unsigned size = object->entries_size ? object->entries_size * 2 : 16;
     struct log_entry *entries;
 
-    if (object->entries_n < object->entries_size)
+    if (object->entries_n + n <= object->entries_size)
         return true;
     entries = realloc(object->entries, size * sizeof *entries);
     if (!entries)
@@ -248,31 +248,43 @@ static void add_entry(struct writer *writer, enum log_op op, uint64_t block,
 
 /* Has the open object no room for so many blocks, though an empty one had?  A
  * write is split only if it is longer than an object (P2). */
-static bool must_seal(const struct writer *writer, uint64_t blocks)
+static bool must_seal(const struct writer *writer, uint64_t blocks,
+                      unsigned entries)
 {
     uint64_t most = writer->volume->superblock.object_size / UNIT_SIZE;
 
-    return is_full(writer) || (writer->open->entries_n > 0 && blocks <= most &&
-                               blocks > blocks_left(writer));
+    return is_full(writer) ||
+           (writer->open->entries_n > 0 &&
+            (writer->open->entries_n + entries > WRITER_ENTRIES ||
+             (blocks <= most && blocks > blocks_left(writer))));
+}
+
+static int need_chunks(struct writer *writer, uint64_t blocks)
+{
+    if (has_chunks(writer, blocks))
+        return 0;
+    writer->room_missed = true;
+    writer_make_room(writer);
+    return EAGAIN;
 }
 
 /* What could go wrong, before anything is changed. */
-static int prepare(struct writer *writer, uint64_t blocks, unsigned objects,
-                   unsigned extents)
+static int prepare(struct writer *writer, uint64_t blocks, unsigned entries,
+                   unsigned objects)
 {
     int err = writer_need_open(writer);
 
-    if (!err && must_seal(writer, blocks)) {
+    if (!err && must_seal(writer, blocks, entries)) {
         writer_seal_soon(writer);
         err = writer_need_open(writer);
         /* It could not be sealed yet. */
-        if (!err && must_seal(writer, blocks))
+        if (!err && must_seal(writer, blocks, entries))
             err = EAGAIN;
     }
     if (!err && writer->next_seq + objects > writer->committed + WRITER_AHEAD)
         err = EAGAIN;
-    if (!err && (!writer_has_entry_room(writer->open) ||
-                 !map_reserve(writer->volume->map, extents)))
+    if (!err && (!writer_has_entry_room(writer->open, entries) ||
+                 !map_reserve(writer->volume->map, objects + entries)))
         err = ENOMEM;
     if (err == EAGAIN)
         writer->room_missed = true;
@@ -329,12 +341,9 @@ int writer_write(struct writer *writer, uint64_t block,
     for (unsigned i = 0; i < n; i++)
         left += parts[i].blocks;
     objects = (unsigned)(left * UNIT_SIZE / object_size + 2);
-    if (!has_chunks(writer, left)) {
-        writer->room_missed = true;
-        writer_make_room(writer);
-        return EAGAIN;
-    }
-    err = prepare(writer, left, objects, objects);
+    err = need_chunks(writer, left);
+    if (!err)
+        err = prepare(writer, left, 1, objects);
     while (!err) {
         uint64_t count = blocks_left(writer);
 
@@ -349,10 +358,17 @@ int writer_write(struct writer *writer, uint64_t block,
         /* Room in the log was looked at by prepare(); memory may still be
          * missing, and then a part of the write is there, as after a crash. */
         err = writer_need_open(writer);
-        if (!err && (is_full(writer) || !writer_has_entry_room(writer->open)))
+        if (!err && (is_full(writer) || !writer_has_entry_room(writer->open, 1)))
             err = ENOMEM;
     }
     return err;
+}
+
+int writer_prepare(struct writer *writer, uint64_t blocks, unsigned entries)
+{
+    int err = need_chunks(writer, blocks);
+
+    return err ? err : prepare(writer, blocks, entries, 1);
 }
 
 int writer_mark(struct writer *writer, enum log_op op, uint64_t block,

@@ -104,6 +104,9 @@ void writer_finish(struct writer *writer);
  * on_room() will be called; ENOMEM. */
 int writer_write(struct writer *writer, uint64_t block,
                  const struct writer_part *parts, unsigned n);
+/* What follows, of so many blocks together and so many calls, will be in one
+ * object: all of it, or nothing, is there after a crash (P2). */
+int writer_prepare(struct writer *writer, uint64_t blocks, unsigned entries);
 /* ZERO or TRIM of whole blocks; likewise. */
 int writer_mark(struct writer *writer, enum log_op op, uint64_t block,
                 uint64_t count);

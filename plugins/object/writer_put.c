@@ -320,7 +320,7 @@ int writer_flush_always(struct writer *writer, bool with_close,
     if (err)
         return err;
     if (with_close) {
-        if (!writer_has_entry_room(writer->open))
+        if (!writer_has_entry_room(writer->open, 1))
             return ENOMEM;
         writer->open->entries[writer->open->entries_n++] =
             (struct log_entry){.op = LOG_CLOSE};

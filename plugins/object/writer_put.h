@@ -12,7 +12,7 @@
 /* There is an open object, or why not: EAGAIN, ENOMEM. */
 int writer_need_open(struct writer *writer);
 
-bool writer_has_entry_room(struct log_object *object);
+bool writer_has_entry_room(struct log_object *object, unsigned n);
 
 /* The open object is sealed now, or when it can be. */
 void writer_seal_soon(struct writer *writer);

@@ -122,15 +122,25 @@ class Prefix(ObjectCase):
                 os.kill(self.server.pid, signal.SIGKILL)
 
     def check_prefix(self, found, start, history, flushed):
-        state = bytearray(start)
-        for n in range(len(history) + 1):
-            if n >= flushed and found == state:
-                return n
-            if n < len(history):
-                at, data = history[n]
-                state[at:at + len(data)] = data
+        for explain in (False, True):
+            state, nearest = bytearray(start), None
+            for n in range(len(history) + 1):
+                if n >= flushed and found == state:
+                    return
+                if explain:
+                    wrong = [i for i in range(len(found))
+                             if found[i] != state[i]] or [0]
+                    nearest = min(nearest or (len(found) + 1,),
+                                  (len(wrong), wrong[0], wrong[-1], n))
+                if n < len(history):
+                    at, data = history[n]
+                    state[at:at + len(data)] = data
         self.fail("no prefix of %d changes, of which %d were flushed, leaves "
-                  "this" % (len(history), flushed))
+                  "this; nearest (bytes that differ, first, last, prefix) %s; "
+                  "changes from there on: %s" % (
+                      len(history), flushed, nearest,
+                      [(at, len(data)) for at, data in
+                       history[max(0, nearest[3] - 5):]]))
 
     def test_killed(self):
         rng = random.Random(SEED)
@@ -148,8 +158,8 @@ class Prefix(ObjectCase):
                 self.server.wait()
                 server = self.volume("object-size=64K", size=256 * KIB)
                 found = self.client(server).read(0, 256 * KIB)
-                self.check_prefix(found, contents, history, flushed[0])
-                contents = found
+                start, contents = contents, found
+                self.check_prefix(found, start, history, flushed[0])
                 server.stop()
 
 
