@@ -310,9 +310,11 @@ static int parse_plan(const char *text, struct plan *plan,
         if (equals)
             *equals = '\0';
         err = equals ? take_part(plan, part, equals + 1, &reason) : EINVAL;
-        if (err)
+        if (err) {
             snprintf(why, STORE_WHY_MAX, "fault %s: %s", part,
                      reason ? reason : strerrordesc_np(err));
+            err = EINVAL;
+        }
     }
     free(copy);
     return err;
