@@ -43,6 +43,24 @@ static void on_ended(struct volume *volume, void *arg)
     say_why(disk, ABD_ERROR);
 }
 
+static void on_trouble(struct volume *volume, const char *text, void *arg)
+{
+    const struct object_disk *disk = arg;
+
+    (void)volume;
+    abd_log(disk->pub->instance, disk->pub, ABD_ERROR, "%s: %s",
+            disk->config->url, text);
+}
+
+static void on_crash(void *arg)
+{
+    const struct object_disk *disk = arg;
+
+    abd_log(disk->pub->instance, disk->pub, ABD_WARNING,
+            "%s: fault=crash: the store does not answer any more",
+            disk->config->url);
+}
+
 static void describe(struct object_disk *disk)
 {
     struct abd_disk *pub = disk->pub;
@@ -99,6 +117,8 @@ static int make_store(struct object_disk *disk, char why[STORE_WHY_MAX])
 
     if (!err && config->fault)
         err = store_fault(disk->store, config->fault, &disk->store, why);
+    if (!err && config->fault)
+        store_fault_on_crash(disk->store, on_crash, disk);
     if (!err)
         err = store_retry(disk->store, config->options.retry_for_ns,
                           &disk->store);
@@ -132,6 +152,7 @@ static void object_open(struct abd_disk *pub)
     }
     options.read_only = pub->read_only;
     disk->volume.trusted = on_trusted;
+    disk->volume.trouble = on_trouble;
     disk->volume.arg = disk;
     volume_open(&disk->volume, pub->loop, disk->store, &options, on_opened,
                 disk);

@@ -79,6 +79,8 @@ struct volume {
     /* Somebody may have claimed it: answers are held until we know (P3). */
     bool suspicious;
     void (*trusted)(struct volume *volume, void *arg);
+    /* Something went wrong, and may go on: for people. */
+    void (*trouble)(struct volume *volume, const char *text, void *arg);
     struct writer_wait watch_wait;
     struct abd_timer breath_timer;
     bool look_again;    /* what was asked before a pause says nothing */

@@ -12,8 +12,6 @@
  * believed: it tells where to begin (I8). */
 #include "volume_open.h"
 
-#include "base/log.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -468,6 +466,7 @@ void volume_open(struct volume *volume, struct abd_loop *loop,
                               .error = EIO,
                               .ended = volume->ended,
                               .trusted = volume->trusted,
+                              .trouble = volume->trouble,
                               .arg = volume->arg};
     reader_init(&volume->reader, volume, options->read_memory);
     volume->map = map_create();

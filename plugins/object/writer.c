@@ -358,7 +358,8 @@ int writer_write(struct writer *writer, uint64_t block,
         /* Room in the log was looked at by prepare(); memory may still be
          * missing, and then a part of the write is there, as after a crash. */
         err = writer_need_open(writer);
-        if (!err && (is_full(writer) || !writer_has_entry_room(writer->open, 1)))
+        if (!err &&
+            (is_full(writer) || !writer_has_entry_room(writer->open, 1)))
             err = ENOMEM;
     }
     return err;

@@ -6,10 +6,9 @@
 
 #include "volume.h"
 
-#include "base/log.h"
-
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -112,6 +111,17 @@ static void on_again(void *arg)
     put(arg);
 }
 
+static void tell_trouble(const struct log_object *object, const char *why)
+{
+    struct volume *volume = object->volume;
+    char text[2 * STORE_WHY_MAX];
+
+    snprintf(text, sizeof text, "storing log object %llu: %s",
+             (unsigned long long)object->seq, why);
+    if (volume->trouble)
+        volume->trouble(volume, text, volume->arg);
+}
+
 static void on_put(struct store_call *call)
 {
     struct log_object *object = call->arg;
@@ -138,8 +148,7 @@ static void on_put(struct store_call *call)
                      (unsigned long long)object->seq, call->why);
     } else if (is_alive(volume)) {
         /* Who waits is told; the data is kept, and tried again (P5). */
-        log_write(ABD_ERROR, NULL, "object: storing log object %llu: %s",
-                  (unsigned long long)object->seq, call->why);
+        tell_trouble(object, call->why);
         end_waits(writer, UINT64_MAX, EIO);
         abd_timer_start(&object->again, AGAIN_NS, 0, on_again, object);
     }

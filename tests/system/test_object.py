@@ -8,6 +8,7 @@ import glob
 import os
 import random
 import signal
+import threading
 import unittest
 
 import system
@@ -95,7 +96,7 @@ class Prefix(ObjectCase):
     """P1, P2: what was flushed is there, and all of it is as after some
     prefix of the writes."""
 
-    def play(self, rng, client, history, flushed):
+    def play(self, rng, client, history, flushed, kills=True):
         """Until the server is gone; history: what was submitted, in order."""
         while True:
             kind = rng.choice(("write", "write", "write", "zero", "flush"))
@@ -118,7 +119,7 @@ class Prefix(ObjectCase):
                 self.assertEqual(reply.error, 0, reply.text)
                 if fua:
                     flushed[0] = n
-            if rng.randrange(60) == 0:
+            if rng.randrange(60) == 0 and kills:
                 os.kill(self.server.pid, signal.SIGKILL)
 
     def check_prefix(self, found, start, history, flushed):
@@ -161,6 +162,38 @@ class Prefix(ObjectCase):
                 start, contents = contents, found
                 self.check_prefix(found, start, history, flushed[0])
                 server.stop()
+
+    def test_crash_at_every_call(self):
+        """The store stops answering at its N-th change, which has taken effect
+        or not; then the server is killed."""
+        rng = random.Random(SEED + 1)
+        for n in range(1, 16 if FEWER else 60):
+            name = "crash%d" % n
+            parameters = ["object-size=64K"]
+            history, flushed = [], [0]
+            with self.subTest(n=n):
+                self.server = self.volume(
+                    *parameters, "fault=crash=%d,seed=%d" % (n, n),
+                    size=256 * KIB, name=name)
+                player = threading.Thread(target=self.play_until_gone, args=(
+                    random.Random(rng.randrange(1 << 30)), history, flushed))
+                player.start()
+                wait_until(lambda: "fault=crash" in self.server.stderr(),
+                           what="the crash")
+                os.kill(self.server.pid, signal.SIGKILL)
+                player.join()
+                self.server.wait()
+                server = self.volume(*parameters, size=256 * KIB, name=name)
+                found = self.client(server).read(0, 256 * KIB)
+                self.check_prefix(found, bytes(256 * KIB), history, flushed[0])
+                server.stop()
+
+    def play_until_gone(self, rng, history, flushed):
+        try:
+            with self.server.client() as client:
+                self.play(rng, client, history, flushed, kills=False)
+        except (Closed, ConnectionError):
+            pass
 
 
 class Damage(ObjectCase):
