@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Runs requests on a thread of the work pool, where they may block.  The writes
- * of one turn come as a list: one hop between threads serves them all, and the
+/* Runs requests on a thread of the work pool, where they may block.  Buffered
+ * writes come as a list: one hop between threads serves them all, and the
  * file's lock is not fought for.  run() only keeps the results; requests are
  * completed by done(), because the work lies in the first one's scratch. */
 #include "blocking.h"
@@ -14,6 +14,7 @@
 
 #include "file.h"
 #include "range.h"
+#include "ring.h"
 
 /* One step of a READ or WRITE; the number of bytes or a negative errno. */
 static ssize_t step(struct op *op, bool dsync)
@@ -83,10 +84,8 @@ static void run(void *arg)
         op->err = run_one(op);
 }
 
-static void done(void *arg)
+static void complete_all(struct op *op)
 {
-    struct op *op = arg;
-
     while (op) {
         struct op *next = op->next;
         op_complete(op, op->err);
@@ -94,7 +93,26 @@ static void done(void *arg)
     }
 }
 
-void blocking_start(struct op *ops)
+static void done(void *arg)
 {
-    abd_work_start(abd_loop_current(), &ops->work, run, done, ops);
+    complete_all(arg);
+}
+
+static void batch_done(void *arg)
+{
+    struct op *op = arg;
+    struct ring *ring = ring_current(op->file);
+
+    complete_all(op);
+    ring_batch_done(ring);
+}
+
+void blocking_start(struct op *op)
+{
+    abd_work_start(abd_loop_current(), &op->work, run, done, op);
+}
+
+void blocking_start_batch(struct op *ops)
+{
+    abd_work_start(abd_loop_current(), &ops->work, run, batch_done, ops);
 }

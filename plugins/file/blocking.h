@@ -7,8 +7,11 @@
 
 struct op;
 
-/* Takes over a list of ops (op->next), runs them one after another in the pool
- * and completes them, on the loop that calls. */
-void blocking_start(struct op *ops);
+/* Takes over an op, runs it in the pool and completes it, on the loop that
+ * calls. */
+void blocking_start(struct op *op);
+/* The same for a list of WRITEs (op->next), one after another; then calls
+ * ring_batch_done() of that loop's ring. */
+void blocking_start_batch(struct op *ops);
 
 #endif

@@ -61,6 +61,7 @@ struct file {
 
     /* Shared: what the file system turned out not to have.  Only hints, so
      * relaxed: who has not seen one yet finds out for itself. */
+    _Atomic uint64_t missed_ns; /* when something was last not cached */
     atomic_bool no_nowait_read, no_nowait_write, no_cachestat, no_dsync;
     atomic_bool no_punch, no_zero_range, no_allocate, no_seek;
 
