@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Runs requests on a thread of the work pool, where they may block.  Buffered
- * writes come as a list: one hop between threads serves them all, and the
- * file's lock is not fought for.  run() only keeps the results; requests are
- * completed by done(), because the work lies in the first one's scratch. */
+/* Runs requests on a thread of the work pool, where they may block.  run() only
+ * keeps the result; the request is completed by done(), because the work lies
+ * in its scratch. */
 #include "blocking.h"
 
 #include <errno.h>
@@ -14,7 +13,6 @@
 
 #include "file.h"
 #include "range.h"
-#include "ring.h"
 
 /* One step of a READ or WRITE; the number of bytes or a negative errno. */
 static ssize_t step(struct op *op, bool dsync)
@@ -57,7 +55,7 @@ static int transfer(struct op *op)
     return fua && !dsync ? file_sync(file) : 0;
 }
 
-static int run_one(struct op *op)
+int blocking_run(struct op *op)
 {
     switch (op->request->op) {
     case ABD_OP_READ:
@@ -80,39 +78,19 @@ static int run_one(struct op *op)
 
 static void run(void *arg)
 {
-    for (struct op *op = arg; op; op = op->next)
-        op->err = run_one(op);
-}
+    struct op *op = arg;
 
-static void complete_all(struct op *op)
-{
-    while (op) {
-        struct op *next = op->next;
-        op_complete(op, op->err);
-        op = next;
-    }
+    op->err = blocking_run(op);
 }
 
 static void done(void *arg)
 {
-    complete_all(arg);
-}
-
-static void batch_done(void *arg)
-{
     struct op *op = arg;
-    struct ring *ring = ring_current(op->file);
 
-    complete_all(op);
-    ring_batch_done(ring);
+    op_complete(op, op->err);
 }
 
 void blocking_start(struct op *op)
 {
     abd_work_start(abd_loop_current(), &op->work, run, done, op);
-}
-
-void blocking_start_batch(struct op *ops)
-{
-    abd_work_start(abd_loop_current(), &ops->work, run, batch_done, ops);
 }

@@ -10,8 +10,9 @@ struct op;
 /* Takes over an op, runs it in the pool and completes it, on the loop that
  * calls. */
 void blocking_start(struct op *op);
-/* The same for a list of WRITEs (op->next), one after another; then calls
- * ring_batch_done() of that loop's ring. */
-void blocking_start_batch(struct op *ops);
+
+/* On a thread that may block: runs the op, from op->done on, and returns its
+ * error. */
+int blocking_run(struct op *op);
 
 #endif

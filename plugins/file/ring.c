@@ -17,8 +17,6 @@
 #include "file.h"
 
 #define RING_ENTRIES   256
-#define BATCH_MAX      64
-#define DEVICE_BATCHES 4
 #define REAP_MAX       64
 #define RETRY_DELAY_NS 1000000
 
@@ -176,13 +174,14 @@ void ring_start(struct ring *ring, struct file *file)
 {
     *ring = (struct ring){.file = file};
     ring->waiting_end = &ring->waiting;
-    ring->batch_end = &ring->batch;
+    writer_start(&ring->writer, file);
     if (!open_uring(ring) && watch_ring(ring))
         io_uring_queue_exit(&ring->uring);
 }
 
 void ring_stop(struct ring *ring)
 {
+    writer_stop(&ring->writer);
     if (!ring->ready)
         return;
     abd_timer_stop(&ring->retry);
@@ -199,42 +198,9 @@ void ring_submit(struct ring *ring, struct op *op)
         append(&ring->waiting_end, op);
 }
 
-/* As many as one work does. */
-static void start_batch(struct ring *ring)
-{
-    struct op *batch = ring->batch, *last = batch;
-    unsigned most = ring->file->is_block_device ? DEVICE_BATCHES : 1;
-    unsigned n = 1;
-
-    if (!batch || ring->batches == most)
-        return;
-    for (; last->next && n < BATCH_MAX; n++)
-        last = last->next;
-    ring->batch = last->next;
-    last->next = NULL;
-    if (!ring->batch)
-        ring->batch_end = &ring->batch;
-    ring->batch_count -= n;
-    ring->batches++;
-    blocking_start_batch(batch);
-}
-
-void ring_batch(struct ring *ring, struct op *op)
-{
-    append(&ring->batch_end, op);
-    if (++ring->batch_count >= BATCH_MAX)
-        start_batch(ring);
-}
-
-void ring_batch_done(struct ring *ring)
-{
-    ring->batches--;
-    start_batch(ring);
-}
-
 void ring_kick(struct ring *ring)
 {
-    start_batch(ring);
+    writer_kick(&ring->writer);
     if (ring->ready)
         turn(ring);
 }
