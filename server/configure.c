@@ -124,6 +124,12 @@ static int give_keyed(const char *key, const char *value)
     return give(chain.layers[chain.n - 1], key, value);
 }
 
+static int no_memory(const char *text)
+{
+    log_write(ABD_ERROR, NULL, "%s: %s", text, strerror(ENOMEM));
+    return ENOMEM;
+}
+
 int chain_configure(const char *parameter)
 {
     const char *magic = the_plugin()->plugin->magic_key;
@@ -133,7 +139,8 @@ int chain_configure(const char *parameter)
 
     if (length) {
         key = strndup(parameter, length);
-        return key ? give_keyed(key, parameter + length + 1) : ENOMEM;
+        return key ? give_keyed(key, parameter + length + 1)
+                   : no_memory(parameter);
     }
     if (magic)
         return give(chain.layers[chain.n - 1], magic, parameter);
@@ -200,7 +207,7 @@ int chain_set_debug_flag(const char *text)
     const char *why = NULL;
 
     if (!name)
-        return ENOMEM;
+        return no_memory(text);
     /* options.c has refused what is not NAME.FLAG=N. */
     if (!flag || !number || number < flag ||
         parse_number(number + 1, INT_MAX, &value, &why))

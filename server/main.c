@@ -207,6 +207,8 @@ static int make_uri(struct program *program)
         .vsock_port = sockets->port,
         .export_name = settings.export_name,
     });
+    if (!program->uri)
+        log_write(ABD_ERROR, NULL, "URI: %s", strerror(ENOMEM));
     return program->uri ? 0 : ENOMEM;
 }
 

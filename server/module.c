@@ -128,6 +128,8 @@ static int find_by_name(enum module_kind kind, const char *name,
 
     if (asprintf(&file, "abdkit-%s-%s.so", name, module_kind_word(kind)) < 0) {
         file = NULL;
+        log_write(ABD_ERROR, NULL, "%s %s: %s", module_kind_word(kind), name,
+                  strerror(ENOMEM));
         return ENOMEM;
     }
     for (const char *const *folder = folders_of[kind];

@@ -44,12 +44,16 @@ static int check_version(const char *path, uint32_t abi, uint32_t size,
     return 0;
 }
 
-static void *copy_struct(const void *from, size_t from_size, size_t size)
+/* NULL: there is no memory, which has been said. */
+static void *copy_struct(const char *path, const void *from, size_t from_size,
+                         size_t size)
 {
     void *copy = calloc(1, size);
 
     if (copy)
         memcpy(copy, from, from_size < size ? from_size : size);
+    else
+        log_write(ABD_ERROR, NULL, "%s: %s", path, strerror(ENOMEM));
     return copy;
 }
 
@@ -94,7 +98,7 @@ int module_check_plugin(const char *path, const struct abd_plugin *from,
                         offsetof(struct abd_plugin, create));
     if (err)
         return err;
-    plugin = copy_struct(from, from->struct_size, sizeof *plugin);
+    plugin = copy_struct(path, from, from->struct_size, sizeof *plugin);
     if (!plugin)
         return ENOMEM;
     err = check_fields(path, plugin);
@@ -143,7 +147,7 @@ int module_check_filter(const char *path, const struct abd_filter *from,
                         offsetof(struct abd_filter, flags));
     if (err)
         return err;
-    filter = copy_struct(from, from->struct_size, sizeof *filter);
+    filter = copy_struct(path, from, from->struct_size, sizeof *filter);
     if (!filter)
         return ENOMEM;
     err = check_filter_fields(path, filter);
@@ -153,7 +157,7 @@ int module_check_filter(const char *path, const struct abd_filter *from,
                         offsetof(struct abd_plugin, create));
     if (err)
         return err;
-    plugin = copy_struct(filter->plugin, filter->plugin->struct_size,
+    plugin = copy_struct(path, filter->plugin, filter->plugin->struct_size,
                          sizeof *plugin);
     if (!plugin)
         return ENOMEM;

@@ -123,9 +123,12 @@ int stream_send_file(struct stream *stream, int fd, uint64_t offset,
     int err = 0;
 
     (void)more;
-    /* sendfile() has no MSG_DONTWAIT. */
-    if (make_nonblocking(stream->out, &stream->out_flags))
-        return EIO;
+    /* sendfile() has no MSG_DONTWAIT.  What nobody else has stays as it is. */
+    if (!stream->out_is_nonblocking) {
+        if (make_nonblocking(stream->out, &stream->out_flags))
+            return EIO;
+        stream->out_is_nonblocking = stream->in == stream->out;
+    }
     do {
         sent = sendfile(stream->out, fd, &at, length);
     } while (sent < 0 && errno == EINTR);

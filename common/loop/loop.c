@@ -10,12 +10,12 @@
 #include "loop/loop.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,8 +27,9 @@
 
 /* Looking for an event that is expected: for as long as two wake-ups of an idle
  * processor cost, and after it has come so soon so many times. */
-#define SPIN_NS    (UINT64_C(50) * 1000)
-#define SPIN_AFTER 8
+#define SPIN_NS        (UINT64_C(50) * 1000)
+#define SPIN_AFTER     8
+#define SPIN_AFTER_MAX (1U << 16)
 
 #define LONGEST_MS 60000 /* of one sleep where an int has to hold it */
 
@@ -120,14 +121,29 @@ static int sleep_for_events(struct abd_loop *loop)
     return sleep_until(loop, until_ns);
 }
 
+/* Who shares a processor with the one that it waits for keeps that from coming,
+ * until the kernel takes the processor away.  So each time in vain doubles how
+ * much must speak for the next, and it takes more than two successes to make up
+ * for it. */
+static void learn(struct abd_loop *loop, bool came)
+{
+    if (!came && loop->quick_wanted < SPIN_AFTER_MAX)
+        loop->quick_wanted *= 2;
+    else if (came && loop->quick_wanted > SPIN_AFTER)
+        loop->quick_wanted -= loop->quick_wanted / 4;
+}
+
 /* The same where an event is expected: is it as quick as the ones before? */
 static int sleep_shortly(struct abd_loop *loop)
 {
     uint64_t begin_ns = loop_clock_ns();
     int n = 0;
 
-    if (loop->quick >= SPIN_AFTER && !loop->shares_cpu)
+    if (loop->quick >= loop->quick_wanted && loop->has_others) {
+        count(&loop->spins);
         n = spin(loop, timer_next_ns(loop));
+        learn(loop, n > 0);
+    }
     if (n == 0)
         n = sleep_for_events(loop);
     if (loop_clock_ns() - begin_ns < SPIN_NS)
@@ -208,14 +224,6 @@ static void run_stages(struct abd_loop *loop)
     }
 }
 
-static bool has_one_cpu(void)
-{
-    cpu_set_t cpus;
-
-    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 &&
-           CPU_COUNT(&cpus) == 1;
-}
-
 static void *run_loop(void *arg)
 {
     struct abd_loop *loop = arg;
@@ -226,7 +234,8 @@ static void *run_loop(void *arg)
     prctl(PR_SET_NAME, name, 0, 0, 0);
     /* Wake up when a timer is due, not up to 50 us later. */
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-    loop->shares_cpu = has_one_cpu();
+    loop->has_others = get_nprocs() > 1;
+    loop->quick_wanted = SPIN_AFTER;
     while (!loop->stop) {
         count(&loop->turns);
         wait_for_events(loop);
@@ -368,6 +377,7 @@ void *loop_context(const struct abd_loop *loop)
 void loop_read_counters(const struct abd_loop *loop, struct loop_counters *ret)
 {
     ret->turns = atomic_load_explicit(&loop->turns, memory_order_relaxed);
+    ret->spins = atomic_load_explicit(&loop->spins, memory_order_relaxed);
     ret->sleeps = atomic_load_explicit(&loop->sleeps, memory_order_relaxed);
     ret->wakeups = atomic_load_explicit(&loop->wakeups, memory_order_relaxed);
 }

@@ -75,7 +75,8 @@ static inline bool loop_is_current(const struct abd_loop *loop)
  * at once.  If that has come true several times in a row, the loop looks for
  * events for some microseconds before it sleeps, because on two processors
  * waking up costs more than all else.  Nothing is looked for while nobody asks,
- * nor where there is one processor only. */
+ * nor where there is one processor only; and the less often, the more often it
+ * has been in vain. */
 void loop_expect_soon(struct abd_loop *loop);
 
 /* Brings abd_loop_now_ns() up to date in the middle of a turn.  The loop's
@@ -94,6 +95,7 @@ void loops_set_slow_report(void (*fn)(const char *name, uint64_t ns));
  */
 struct loop_counters {
     uint64_t turns, sleeps, wakeups;
+    uint64_t spins; /* how often it looked for events before it slept */
 };
 void loop_read_counters(const struct abd_loop *loop, struct loop_counters *ret);
 

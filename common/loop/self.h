@@ -41,7 +41,8 @@ struct abd_loop {
     bool again;             /* a stage left work behind */
     bool expects;           /* an event, within microseconds */
     unsigned quick;         /* how often in a row it has come so soon */
-    bool shares_cpu;        /* with everybody: whoever spins is in the way */
+    unsigned quick_wanted;  /* so often, before the loop does not sleep */
+    bool has_others;        /* processors, from which events may come */
     bool stop;              /* this turn is the last */
     bool has_pwait2;        /* the kernel takes timeouts in nanoseconds */
     uintptr_t running;      /* the callback, for whom to name */
@@ -49,7 +50,7 @@ struct abd_loop {
     uint64_t busy_since_ns; /* coarse clock */
 
     /* Written by the loop's thread, read by any (relaxed: only counters). */
-    _Atomic uint64_t turns, sleeps, wakeups;
+    _Atomic uint64_t turns, sleeps, spins, wakeups;
 
     /* Shared, see there; and loops_stop()'s message. */
     struct mailbox mailbox;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Runs requests on a thread of the work pool, where they may block.  The writes
- * of one turn come as a list: one hop between threads serves them all, and the
- * file's lock is not fought for.  run() only keeps the results; requests are
- * completed by done(), because the work lies in the first one's scratch. */
+/* Runs requests on a thread of the work pool, where they may block.  run() only
+ * keeps the result; the request is completed by done(), because the work lies
+ * in its scratch. */
 #include "blocking.h"
 
 #include <errno.h>
@@ -56,7 +55,7 @@ static int transfer(struct op *op)
     return fua && !dsync ? file_sync(file) : 0;
 }
 
-static int run_one(struct op *op)
+int blocking_run(struct op *op)
 {
     switch (op->request->op) {
     case ABD_OP_READ:
@@ -79,22 +78,19 @@ static int run_one(struct op *op)
 
 static void run(void *arg)
 {
-    for (struct op *op = arg; op; op = op->next)
-        op->err = run_one(op);
+    struct op *op = arg;
+
+    op->err = blocking_run(op);
 }
 
 static void done(void *arg)
 {
     struct op *op = arg;
 
-    while (op) {
-        struct op *next = op->next;
-        op_complete(op, op->err);
-        op = next;
-    }
+    op_complete(op, op->err);
 }
 
-void blocking_start(struct op *ops)
+void blocking_start(struct op *op)
 {
-    abd_work_start(abd_loop_current(), &ops->work, run, done, ops);
+    abd_work_start(abd_loop_current(), &op->work, run, done, op);
 }

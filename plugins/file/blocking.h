@@ -7,8 +7,12 @@
 
 struct op;
 
-/* Takes over a list of ops (op->next), runs them one after another in the pool
- * and completes them, on the loop that calls. */
-void blocking_start(struct op *ops);
+/* Takes over an op, runs it in the pool and completes it, on the loop that
+ * calls. */
+void blocking_start(struct op *op);
+
+/* On a thread that may block: runs the op, from op->done on, and returns its
+ * error. */
+int blocking_run(struct op *op);
 
 #endif

@@ -6,7 +6,8 @@
  * - preadv2(RWF_NOWAIT) reads what is there and says EAGAIN otherwise.
  * - cachestat(2), since Linux 6.5, counts pages without reading them.  It
  * counts pages that are still being read, too; those are read ahead in order,
- * so the last byte is looked at with RWF_NOWAIT.
+ * so the last byte is looked at with RWF_NOWAIT, while anything is read that
+ * was not cached.
  * - On file systems in memory (tmpfs), which have no RWF_NOWAIT, all is.
  *
  * Where there is no cachestat, reading with RWF_NOWAIT into memory that nobody
@@ -25,6 +26,9 @@
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
+
+/* For so long after a miss what is read ahead may still be under way. */
+#define MISSED_NS UINT64_C(1000000000)
 
 /* The kernel's, which older headers lack. */
 struct cachestat_range_arg {
@@ -152,8 +156,15 @@ bool cached_is_resident(struct file *file, uint64_t offset, uint64_t length)
         return true;
     if (!ask_cachestat(file, offset, length, &pages))
         return probe_by_reading(file, offset, length);
-    if (pages < last / page - offset / page + 1)
+    if (pages < last / page - offset / page + 1) {
+        atomic_store_explicit(&file->missed_ns, abd_loop_now_ns(),
+                              memory_order_relaxed);
         return false;
+    }
+    if (abd_loop_now_ns() -
+            atomic_load_explicit(&file->missed_ns, memory_order_relaxed) >
+        MISSED_NS)
+        return true;
 
     ssize_t n = read_nowait(file, &byte, 1, last);
     return n == 1 || n == -EOPNOTSUPP;

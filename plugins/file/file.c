@@ -146,7 +146,7 @@ static void submit_write(struct file *file, struct abd_request *request)
     else if (fua)
         blocking_start(op);
     else
-        ring_batch(ring_current(file), op);
+        writer_add(&ring_current(file)->writer, op);
 }
 
 static void file_submit(struct abd_request *request)

@@ -8,6 +8,7 @@
  *     open.c      opening and closing, what the file can do
  *     cached.c    what can be answered at once, from the page cache
  *     ring.c      reads and direct writes that wait, by io_uring
+ *     writer.c    buffered writes that may wait, in the work pool
  *     blocking.c  everything that no ring does, in the work pool
  *     range.c     zero, trim, extents, cache, flush: what blocking.c runs */
 #ifndef FILE_FILE_H
@@ -61,6 +62,7 @@ struct file {
 
     /* Shared: what the file system turned out not to have.  Only hints, so
      * relaxed: who has not seen one yet finds out for itself. */
+    _Atomic uint64_t missed_ns; /* when something was last not cached */
     atomic_bool no_nowait_read, no_nowait_write, no_cachestat, no_dsync;
     atomic_bool no_punch, no_zero_range, no_allocate, no_seek;
 
@@ -78,7 +80,10 @@ struct op {
     struct abd_request *request;
     struct file *file;
     struct op *next; /* in a ring's queue or in a batch */
-    struct abd_work work;
+    union {
+        struct abd_work work;
+        struct abd_task task; /* of a batch's first op */
+    };
     uint64_t done; /* bytes */
     int err;       /* of blocking.c */
     bool into_sink;

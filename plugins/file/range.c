@@ -192,6 +192,14 @@ static int seek(struct file *file, uint64_t pos, uint64_t end, int whence,
     return 0;
 }
 
+/* From pos to next; false: enough.  What changes meanwhile may leave nothing
+ * between two places that were looked for one after the other. */
+static bool add(struct abd_request *request, uint64_t pos, uint64_t next,
+                uint32_t flags)
+{
+    return next <= pos || abd_add_extent(request, next - pos, flags);
+}
+
 int range_extents(struct file *file, struct abd_request *request)
 {
     uint64_t pos = request->offset, end = pos + request->length, next = 0;
@@ -202,9 +210,7 @@ int range_extents(struct file *file, struct abd_request *request)
         int err = seek(file, pos, end, SEEK_DATA, &next);
         if (err == ENXIO) {
             next = last_hole_end(file, pos, end);
-            if (next > pos)
-                abd_add_extent(request, next - pos,
-                               ABD_EXTENT_HOLE | ABD_EXTENT_ZERO);
+            add(request, pos, next, ABD_EXTENT_HOLE | ABD_EXTENT_ZERO);
             return 0;
         }
         if (err == EINVAL || file_is_unsupported(err)) {
@@ -213,8 +219,7 @@ int range_extents(struct file *file, struct abd_request *request)
         }
         if (err)
             return err;
-        if (next > pos && !abd_add_extent(request, next - pos,
-                                          ABD_EXTENT_HOLE | ABD_EXTENT_ZERO))
+        if (!add(request, pos, next, ABD_EXTENT_HOLE | ABD_EXTENT_ZERO))
             return 0;
         pos = next;
         if (pos == end)
@@ -226,7 +231,7 @@ int range_extents(struct file *file, struct abd_request *request)
             return 0;
         if (err)
             return err;
-        if (!abd_add_extent(request, next - pos, 0))
+        if (!add(request, pos, next, 0))
             return 0;
         pos = next;
     }

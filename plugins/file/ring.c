@@ -17,7 +17,6 @@
 #include "file.h"
 
 #define RING_ENTRIES   256
-#define BATCH_MAX      64
 #define REAP_MAX       64
 #define RETRY_DELAY_NS 1000000
 
@@ -175,13 +174,14 @@ void ring_start(struct ring *ring, struct file *file)
 {
     *ring = (struct ring){.file = file};
     ring->waiting_end = &ring->waiting;
-    ring->batch_end = &ring->batch;
+    writer_start(&ring->writer, file);
     if (!open_uring(ring) && watch_ring(ring))
         io_uring_queue_exit(&ring->uring);
 }
 
 void ring_stop(struct ring *ring)
 {
+    writer_stop(&ring->writer);
     if (!ring->ready)
         return;
     abd_timer_stop(&ring->retry);
@@ -198,27 +198,9 @@ void ring_submit(struct ring *ring, struct op *op)
         append(&ring->waiting_end, op);
 }
 
-static void start_batch(struct ring *ring)
-{
-    struct op *batch = ring->batch;
-
-    ring->batch = NULL;
-    ring->batch_end = &ring->batch;
-    ring->batch_count = 0;
-    if (batch)
-        blocking_start(batch);
-}
-
-void ring_batch(struct ring *ring, struct op *op)
-{
-    append(&ring->batch_end, op);
-    if (++ring->batch_count == BATCH_MAX)
-        start_batch(ring);
-}
-
 void ring_kick(struct ring *ring)
 {
-    start_batch(ring);
+    writer_kick(&ring->writer);
     if (ring->ready)
         turn(ring);
 }

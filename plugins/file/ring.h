@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "abd-loop.h"
+#include "writer.h"
 
 struct file;
 struct op;
@@ -23,8 +24,7 @@ struct ring {
     struct io_uring uring;
     bool ready; /* there is a ring; otherwise the work pool does it all */
     struct op *waiting, **waiting_end; /* for a place in the ring */
-    struct op *batch, **batch_end;     /* writes for the work pool */
-    unsigned batch_count;
+    struct writer writer;              /* for buffered writes */
     struct abd_watch watch;
     struct abd_timer retry; /* the kernel had no memory for a submission */
     struct abd_task task;
@@ -38,8 +38,6 @@ void ring_stop(struct ring *ring);
 /* Takes over the op: a READ or WRITE, from op->done on.  Until ring_kick() it
  * may only be queued. */
 void ring_submit(struct ring *ring, struct op *op);
-/* The same for WRITEs that would block: those of one turn share one work. */
-void ring_batch(struct ring *ring, struct op *op);
 void ring_kick(struct ring *ring);
 
 /* The ring of the loop that calls. */

@@ -108,8 +108,9 @@ class Allocations(system.ServedCase):
         cls.environment = clean_environment(
             LD_PRELOAD=cls.preload, ABD_FAULT_FILE=path)
 
-    def start(self, chain, disk):
-        self.disarm()
+    def start(self, chain, disk, arm=0):
+        """arm: this allocation after the program's start is to fail."""
+        self.arm(arm, 0)
         arguments = ["memory", "64M"]
         if disk == "file":
             image = os.path.join(self.directory, "image")
@@ -233,6 +234,26 @@ class Allocations(system.ServedCase):
     def test_first_visits(self):
         """The disk is opened, too."""
         self.fail_each_way("")
+
+    def test_starting(self):
+        """Either it serves, or it ends with a status and says why."""
+        for n in range(1, MOST):
+            with self.subTest(n=n):
+                try:
+                    server = self.start(CHAIN, "memory", arm=n)
+                except AssertionError as error:
+                    self.assertTrue(self.fault.failed)
+                    self.assertRegex(str(error), "ended with 1: abdkit: ",
+                                     self.fault.where)
+                    continue
+                failed = self.fault.failed
+                self.disarm()
+                server.check_good()
+                server.stop()
+                if not failed:
+                    self.assertGreater(n, 50)
+                    return
+        self.fail("still allocations after %d" % MOST)
 
     def test_file(self):
         for keep_on in (0, 1):

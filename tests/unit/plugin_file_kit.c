@@ -39,6 +39,7 @@ atomic_bool ring_busy;
 static atomic_uint steps, results, submissions;
 atomic_uint limit;
 atomic_bool refuse_dsync;
+atomic_uint vanishing_data;
 
 /* The linker makes these names. */
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
@@ -113,6 +114,10 @@ int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
 off_t __wrap_lseek64(int fd, off_t offset, int whence)
 {
     errno = atomic_load(&fail_seek);
+    if (!errno && whence == SEEK_HOLE && atomic_load(&vanishing_data)) {
+        atomic_fetch_sub(&vanishing_data, 1);
+        return offset;
+    }
     return errno ? -1 : __real_lseek64(fd, offset, whence);
 }
 unsigned __real_io_uring_peek_batch_cqe(struct io_uring *,

@@ -29,6 +29,8 @@ extern char path[64]; /* of the test's file */
 /* Errors that calls of the plugin end with; 0: they are made. */
 extern atomic_int fail_read, fail_write, fail_sync, fail_allocate, fail_seek;
 extern atomic_bool refuse_dsync; /* EOPNOTSUPP */
+/* So many times the data that was found has gone when its end is looked for. */
+extern atomic_uint vanishing_data;
 /* Bytes that one read or write does at most; every other one is interrupted.
  * 0: any. */
 extern atomic_uint limit;

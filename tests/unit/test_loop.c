@@ -8,6 +8,9 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#include <sys/sysinfo.h>
+
+#include "loop/self.h"
 
 static int set_up(void **state)
 {
@@ -234,6 +237,63 @@ static void a_stage_with_work_left_does_not_sleep(void **state)
     wait_for(&stage_done);
     loop_read_counters(abd_loop_at(0), &after);
     assert_true(after.turns >= before.turns + 2);
+    stop_loops();
+}
+
+/* An event is expected, and comes only after a millisecond. */
+static struct {
+    unsigned quick; /* so often it has come soon, before */
+    bool expects;
+    struct abd_timer timer;
+    sem_t done;
+} expecting;
+
+static void expected_came(void *arg)
+{
+    (void)arg;
+    sem_post(&expecting.done);
+}
+
+static void expect(void *arg)
+{
+    struct abd_loop *loop = arg;
+
+    loop->quick = expecting.quick;
+    if (expecting.expects)
+        loop_expect_soon(loop);
+    abd_timer_start(&expecting.timer, 1000000, 0, expected_came, NULL);
+}
+
+static uint64_t spins_after(bool expects, unsigned quick)
+{
+    struct abd_loop *loop = abd_loop_at(0);
+    struct loop_counters counters;
+
+    expecting.expects = expects;
+    expecting.quick = quick;
+    sem_init(&expecting.done, 0, 0);
+    run_on(loop, expect, loop);
+    wait_for(&expecting.done);
+    loop_read_counters(loop, &counters);
+    return counters.spins;
+}
+
+static void looks_for_what_is_expected_only(void **state)
+{
+    uint64_t one = get_nprocs() > 1;
+
+    (void)state;
+    assert_int_equal(start_loops(1), 0);
+    /* Nobody expects anything; then it has not come soon often enough. */
+    assert_int_equal(spins_after(false, 1000), 0);
+    assert_int_equal(spins_after(true, 7), 0);
+    assert_int_equal(spins_after(true, 8), one);
+    /* In vain: more must speak for the next time. */
+    assert_int_equal(spins_after(true, 15), one);
+    assert_int_equal(spins_after(true, 16), 2 * one);
+    assert_int_equal(spins_after(true, 31), 2 * one);
+    assert_int_equal(spins_after(true, 32), 3 * one);
+    assert_int_equal(spins_after(false, 1000), 3 * one);
     stop_loops();
 }
 
@@ -618,6 +678,7 @@ int main(void)
         cmocka_unit_test(stops_the_started_if_one_thread_cannot_be_had),
         cmocka_unit_test(a_turn_has_its_order),
         cmocka_unit_test(a_stage_with_work_left_does_not_sleep),
+        cmocka_unit_test(looks_for_what_is_expected_only),
     };
     const struct CMUnitTest running[] = {
         cmocka_unit_test(

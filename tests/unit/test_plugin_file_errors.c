@@ -206,6 +206,26 @@ static void what_is_not_supported_is_left_to_the_server(void **state)
     close_file(&host);
 }
 
+/* The double wants no extent without length. */
+static void extents_that_vanish_meanwhile_are_left_out(void **state)
+{
+    struct plugin_double host;
+    struct request_double request = {0};
+    uint8_t *data = pages(4096);
+
+    (void)state;
+    open_file(&host, MIB);
+    data[0] = 1;
+    assert_int_equal(run(&host, ABD_OP_WRITE, 0, 65536, 4096, data), 0);
+    atomic_store(&vanishing_data, 2);
+    assert_int_equal(double_run(&host, &request, ABD_OP_EXTENTS, 0, MIB, NULL),
+                     0);
+    assert_int_equal(atomic_exchange(&vanishing_data, 0), 0);
+    assert_true(request.extent_count > 1);
+    close_file(&host);
+    free(data);
+}
+
 static void says_what_is_wrong_with_parameters(void **state)
 {
     struct plugin_double host;
@@ -310,6 +330,7 @@ static int run_group(void)
         cmocka_unit_test(failed_flush_stays_failed_until_reopened),
         cmocka_unit_test(durable_write_without_dsync_is_flushed),
         cmocka_unit_test(what_is_not_supported_is_left_to_the_server),
+        cmocka_unit_test(extents_that_vanish_meanwhile_are_left_out),
         cmocka_unit_test(says_what_is_wrong_with_parameters),
         cmocka_unit_test(vanished_file_cannot_be_opened),
         cmocka_unit_test(busy_program_is_read_only),
