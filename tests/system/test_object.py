@@ -346,6 +346,56 @@ class Writers(ObjectCase):
         second.stop()
         first.stop()
 
+    def write_until_fenced(self, client, acknowledged):
+        """Block after block, each flushed; the number that each got."""
+        number = 0
+        try:
+            while True:
+                number += 1
+                data = number.to_bytes(8, "big") * 512
+                if client.call(CMD_WRITE, number % 64 * 4096,
+                               payload=data).error:
+                    return
+                if client.call(CMD_FLUSH).error:
+                    return
+                acknowledged.append(number)
+        except (Closed, ConnectionError):
+            pass
+
+    def test_stopped_anywhere(self):
+        """A writer that is stopped at any moment, and goes on when another one
+        has taken over: what it has acknowledged the other one has."""
+        rng = random.Random(SEED + 2)
+        for turn in range(5 if FEWER else 40):
+            with self.subTest(turn=turn):
+                name = "stop%d" % turn
+                first = self.volume("fault=latency=200us,jitter=2ms,seed=%d" %
+                                    turn, name=name, size=MIB)
+                client, acknowledged = self.client(first), []
+                writer = threading.Thread(target=self.write_until_fenced,
+                                          args=(client, acknowledged))
+                writer.start()
+                wanted = rng.randrange(30)
+                wait_until(lambda: len(acknowledged) >= wanted)
+                os.kill(first.pid, signal.SIGSTOP)
+                try:
+                    second = self.volume(name=name, size=MIB)
+                    other = self.client(second)
+                    found = [int.from_bytes(other.read(n * 4096, 8), "big")
+                             for n in range(64)]
+                    other.write(0, b"second" * 100)
+                    self.assertEqual(other.call(CMD_FLUSH).error, 0)
+                finally:
+                    os.kill(first.pid, signal.SIGCONT)
+                writer.join(30)
+                self.assertFalse(writer.is_alive())
+                for number in acknowledged:
+                    self.assertGreaterEqual(found[number % 64], number)
+                self.assertEqual(other.read(0, 600), b"second" * 100)
+                client.close()
+                first.stop()
+                second.stop()
+
     def test_no_take_over(self):
         """It is refused while it is open or was not closed; not after."""
         first = self.volume()
