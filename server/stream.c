@@ -12,6 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* SO_SNDBUF of unix sockets, from the first range of a file on; the kernel
+ * doubles it.  128 KiB reads at depth 128: 6% less CPU than with 512 KiB, and
+ * as much as with 2 MiB. */
+#define FILE_SEND_BUFFER (1024 * 1024)
+
 static bool is_socket(int fd)
 {
     struct stat stat;
@@ -115,6 +120,19 @@ int stream_send(struct stream *stream, struct iovec *pieces, unsigned n,
     return 0;
 }
 
+/* Pages of the page cache lie in the buffer without being copied, so more of
+ * them do no harm to the processor's caches, and a larger buffer saves both
+ * sides from waking each other.  TCP finds its size by itself. */
+static void enlarge_buffer(const struct stream *stream)
+{
+    int domain = 0, size = FILE_SEND_BUFFER;
+    socklen_t length = sizeof domain;
+
+    if (getsockopt(stream->out, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 &&
+        domain == AF_UNIX)
+        setsockopt(stream->out, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
 int stream_send_file(struct stream *stream, int fd, uint64_t offset,
                      size_t length, bool more, size_t *ret_sent)
 {
@@ -127,6 +145,9 @@ int stream_send_file(struct stream *stream, int fd, uint64_t offset,
     if (!stream->out_is_nonblocking) {
         if (make_nonblocking(stream->out, &stream->out_flags))
             return EIO;
+        if (!stream->sent_file)
+            enlarge_buffer(stream);
+        stream->sent_file = true;
         stream->out_is_nonblocking = stream->in == stream->out;
     }
     do {

@@ -20,7 +20,7 @@ struct stream {
     /* What the descriptors' flags were, to be restored (they may be shared with
      * other processes: -s). -1: unchanged. */
     int in_flags, out_flags;
-    bool out_is_nonblocking;
+    bool out_is_nonblocking, sent_file;
 };
 
 /* Takes the descriptors over.  0 or an errno value (they are then closed). */

@@ -142,6 +142,17 @@ static void on_readable(void *arg, uint32_t ready)
     turn(ring);
 }
 
+/* The signal by which a completion is posted ends the loop's sleep (EINTR), so
+ * it is seen here before the loop asks for events again, without a system call.
+ */
+static void on_turn(void *arg)
+{
+    struct ring *ring = arg;
+
+    if (io_uring_cq_ready(&ring->uring) && reap(ring))
+        turn(ring);
+}
+
 /* Completions are posted when the thread is in the kernel anyway, or wake it up
  * there (not by an interrupt); reading them takes no system call. */
 static int open_uring(struct ring *ring)
@@ -167,6 +178,8 @@ static int watch_ring(struct ring *ring)
     err = abd_watch_start(&ring->watch, ring->uring.ring_fd, ABD_READABLE,
                           on_readable, ring);
     ring->ready = !err;
+    if (!err)
+        abd_hook_start(&ring->hook, on_turn, ring);
     return err;
 }
 
@@ -186,6 +199,7 @@ void ring_stop(struct ring *ring)
         return;
     abd_timer_stop(&ring->retry);
     abd_watch_stop(&ring->watch);
+    abd_hook_stop(&ring->hook);
     io_uring_queue_exit(&ring->uring);
     ring->ready = false;
 }

@@ -26,6 +26,7 @@ struct ring {
     struct op *waiting, **waiting_end; /* for a place in the ring */
     struct writer writer;              /* for buffered writes */
     struct abd_watch watch;
+    struct abd_hook hook;
     struct abd_timer retry; /* the kernel had no memory for a submission */
     struct abd_task task;
 };
