@@ -95,6 +95,9 @@ static void on_opened(struct volume *volume, int error, void *arg)
     (void)volume;
     if (error) {
         say_why(disk, ABD_ERROR);
+        if (error == ENOENT)
+            abd_log(pub->instance, pub, ABD_ERROR,
+                    "size=SIZE and create=if-missing make a volume");
         disk_free(disk);
         /* What a client can be told is that it can't be had. */
         abd_opened(pub, error);

@@ -41,7 +41,9 @@ struct volume_epoch {
 struct volume_options {
     uint64_t size; /* of a volume to be created; 0: it must exist */
     uint64_t object_size;
-    bool create;    /* if it is missing */
+    bool create;      /* if it is missing */
+    bool create_only; /* and it must be */
+    enum claim_purpose purpose;
     bool take_over; /* also if the one before did not close it */
     bool read_only; /* no claim: what is there is read */
     uint64_t seal_after_ns, retry_for_ns, watch_ns;

@@ -205,14 +205,16 @@ static void on_superblock(struct opening *opening)
         return;
     }
     if (call->result == STORE_MISSING) {
-        opening_fail(opening, ENOENT,
-                     "there is no volume (size= and create=if-missing make "
-                     "one)");
+        opening_fail(opening, ENOENT, "there is no volume");
         return;
     }
     if (call->result != STORE_OK) {
         opening_fail(opening, opening_error(call->result), "volume: %s",
                      call->why);
+        return;
+    }
+    if (volume->options.create_only && !opening->created) {
+        opening_fail(opening, EEXIST, "there is a volume already");
         return;
     }
     fault = superblock_decode((const char *)opening->buffer, call->got,
@@ -238,7 +240,7 @@ static void get_superblock(struct opening *opening)
 
 static void claim(struct opening *opening);
 
-static void epoch_found(struct opening *opening)
+static void purpose_known(struct opening *opening)
 {
     struct volume *volume = opening->volume;
 
@@ -246,6 +248,41 @@ static void epoch_found(struct opening *opening)
         replay_begin(opening);
     else
         claim(opening);
+}
+
+/* Somebody has begun to delete it: nothing else can be done any more. */
+static void on_newest_claim(struct opening *opening)
+{
+    struct store_call *call = &opening->call;
+    struct claim newest;
+    const char *fault = NULL;
+
+    if (call->result == STORE_OK)
+        fault = claim_decode((const char *)opening->buffer, call->got, &newest);
+    if (call->result != STORE_OK) {
+        opening_fail(opening, opening_error(call->result), "%s: %s",
+                     opening->name, call->why);
+    } else if (fault && ++opening->tries < OPENING_TRIES) {
+        get(opening, on_newest_claim); /* damaged on its way, perhaps */
+    } else if (fault) {
+        opening_fail(opening, EIO, "%s: %s", opening->name, fault);
+    } else if (newest.purpose == CLAIM_DELETE &&
+               opening->volume->options.purpose != CLAIM_DELETE) {
+        opening_fail(opening, EPERM, "the volume is being deleted");
+    } else {
+        purpose_known(opening);
+    }
+}
+
+static void epoch_found(struct opening *opening)
+{
+    if (opening->epoch == 0) {
+        purpose_known(opening);
+        return;
+    }
+    opening->tries = 0;
+    name_epoch(opening->name, opening->volume->superblock.uuid, opening->epoch);
+    get(opening, on_newest_claim);
 }
 
 static void probe_epoch(struct opening *opening);
@@ -370,7 +407,7 @@ static char *claim_text(const struct opening *opening,
                         const uint8_t session[UUID_SIZE])
 {
     struct claim mine = {.epoch = opening->epoch + 1,
-                         .purpose = CLAIM_WRITE,
+                         .purpose = opening->volume->options.purpose,
                          .pid = (uint64_t)getpid(),
                          .time_ms = (uint64_t)time(NULL) * 1000};
     struct utsname host;

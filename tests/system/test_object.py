@@ -5,9 +5,11 @@
 and crashes; damaged volumes; two servers that want one volume."""
 
 import glob
+import json
 import os
 import random
 import signal
+import subprocess
 import threading
 import unittest
 
@@ -15,7 +17,7 @@ import system
 from constants import *
 from model import Model, drive
 from nbdproto import Closed, info_data
-from server import run, temporary_directory, wait_until
+from server import program, run, temporary_directory, wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
 SEED = int(os.environ.get("ABD_SEED", "20261125"))
@@ -425,6 +427,93 @@ class Writers(ObjectCase):
         self.assertEqual(client.call(CMD_FLUSH).error, 0)
         client.disconnect()
         first.stop()
+
+
+class Tool(ObjectCase):
+    """abdvol"""
+
+    def abdvol(self, *arguments, status=0):
+        path = os.path.join(os.path.dirname(os.path.realpath(program()[0])),
+                            "..", "tools", "abdvol", "abdvol")
+        if not os.path.exists(path):
+            self.skipTest("abdvol is not built")
+        done = subprocess.run([path, *arguments], cwd=self.directory,
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done
+
+    def make(self):
+        os.mkdir(os.path.join(self.directory, "v"))
+        self.abdvol("create", "dir:v", "--size=4M", "--object-size=64K")
+        server = self.volume()
+        client = self.client(server)
+        for n in range(10):
+            client.write(n * 128 * KIB, bytes([n + 1]) * 60 * KIB)
+        client.write(0, b"again")
+        client.disconnect()
+        server.stop()
+
+    def test_create_and_info(self):
+        self.make()
+        done = self.abdvol("create", "dir:v", "--size=4M", status=1)
+        self.assertIn("already", done.stderr)
+        info = json.loads(self.abdvol("info", "dir:v", "--json").stdout)
+        self.assertEqual(info["size"], 4 * MIB)
+        self.assertEqual(info["object_size"], 64 * KIB)
+        self.assertEqual(info["data_bytes"], 600 * KIB)
+        self.assertIn("data ", self.abdvol("info", "dir:v").stdout)
+
+    def test_info_of_what_is_in_use(self):
+        self.make()
+        server = self.volume()
+        client = self.client(server)
+        self.abdvol("info", "dir:v")
+        client.write(0, b"x")
+        self.assertEqual(client.call(CMD_FLUSH).error, 0)
+        client.disconnect()
+        server.stop()
+
+    def test_check(self):
+        self.make()
+        report = json.loads(self.abdvol("check", "dir:v", "--json").stdout)
+        self.assertEqual(report["damaged_blocks"], 0)
+        self.assertEqual(report["checked_bytes"], 600 * KIB)
+        sizes = sorted((os.path.getsize(log), log) for log in self.logs())
+        for at in (1000, 9000):
+            with open(sizes[-1][1], "r+b") as file:
+                file.seek(at)
+                old = file.read(1)
+                file.seek(at)
+                file.write(bytes([old[0] ^ 1]))
+        done = self.abdvol("check", "dir:v", "--json", status=1)
+        self.assertEqual(json.loads(done.stdout)["damaged_blocks"], 2)
+        self.assertEqual(json.loads(done.stdout)["checked_bytes"], 600 * KIB)
+        self.assertEqual(done.stderr.count("is damaged"), 2)
+
+    def test_delete(self):
+        self.make()
+        server = self.volume()
+        client = self.client(server)
+        client.write(0, b"x")
+        self.assertEqual(client.call(CMD_FLUSH).error, 0)
+        done = self.abdvol("delete", "dir:v", status=1)
+        self.assertIn("has not closed it", done.stderr)
+        self.abdvol("delete", "dir:v", "--take-over")
+        client.disconnect()
+        self.assertEqual(self.logs(), [])
+        self.assertFalse(os.path.exists(
+            os.path.join(self.directory, "v", "volume")))
+        server.stop()
+
+    def test_mistakes(self):
+        for arguments, text in (
+                ([], "a command"), (["frob", "dir:x"], "frob"),
+                (["info", "x"], "dir:"), (["create", "dir:x"], "--size"),
+                (["create", "dir:x", "--size=5000"], "--size"),
+                (["info", "dir:x", "--size=4M"], "create")):
+            self.assertIn(text, self.abdvol(*arguments, status=2).stderr)
+        self.assertIn("nowhere", self.abdvol("info", "dir:/nowhere",
+                                             status=1).stderr)
 
 
 class Mistakes(ObjectCase):
