@@ -155,7 +155,8 @@ bool cached_is_resident(struct file *file, uint64_t offset, uint64_t length)
     if (file->in_memory)
         return true;
     if (!ask_cachestat(file, offset, length, &pages))
-        return probe_by_reading(file, offset, length);
+        return !file_is_changing(file) &&
+               probe_by_reading(file, offset, length);
     if (pages < last / page - offset / page + 1) {
         atomic_store_explicit(&file->missed_ns, abd_loop_now_ns(),
                               memory_order_relaxed);

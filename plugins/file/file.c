@@ -110,6 +110,14 @@ void op_complete(struct op *op, int err)
     }
 }
 
+/* What is cached is read without the lock that changes keep. */
+static bool may_try_read(const struct op *op)
+{
+    return !file_is_changing(op->file) ||
+           cached_is_resident(op->file, op->request->offset,
+                              op->request->length);
+}
+
 static void submit_read(struct file *file, struct abd_request *request)
 {
     struct op *op = op_init(request);
@@ -120,7 +128,7 @@ static void submit_read(struct file *file, struct abd_request *request)
         lend(op);
         return;
     }
-    if (!op->into_sink && !file->config->direct)
+    if (!op->into_sink && !file->config->direct && may_try_read(op))
         err = cached_read(op);
     if (err || op->done == request->length)
         op_complete(op, err);
@@ -139,7 +147,8 @@ static void submit_write(struct file *file, struct abd_request *request)
         ring_submit(ring_current(file), op);
         return;
     }
-    if (!file->config->direct && (file->in_memory || !fua))
+    if (!file->config->direct && (file->in_memory || !fua) &&
+        !file_is_changing(file))
         err = cached_write(op);
     if (err || op->done == request->length)
         op_complete(op, err);

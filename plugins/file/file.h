@@ -66,6 +66,13 @@ struct file {
     atomic_bool no_nowait_read, no_nowait_write, no_cachestat, no_dsync;
     atomic_bool no_punch, no_zero_range, no_allocate, no_seek;
 
+    /* Shared: calls under way that change a range without its data.  They keep
+     * a lock of the file for long (until the journal is written), and what
+     * would wait for it must not be tried on a loop, RWF_NOWAIT or not: reading
+     * what is not cached, and writing in memory.  A hint too: who looked just
+     * before waits. */
+    atomic_uint changes;
+
     /* Shared: the first error of writing back, see file_note_sync_error(). */
     atomic_int sync_error;
 
@@ -103,6 +110,11 @@ static inline bool file_lacks(atomic_bool *what)
 static inline void file_note_lack(atomic_bool *what)
 {
     atomic_store_explicit(what, true, memory_order_relaxed);
+}
+
+static inline bool file_is_changing(const struct file *file)
+{
+    return atomic_load_explicit(&file->changes, memory_order_relaxed) > 0;
 }
 
 /* Is it an answer of the kernel that means "this is not implemented here"? */

@@ -55,7 +55,9 @@ static int change_range(struct file *file, const struct abd_request *request,
         if (abd_cancelled(request))
             return ECANCELED;
         uint64_t length = rest < STEP ? rest : STEP;
+        atomic_fetch_add_explicit(&file->changes, 1, memory_order_relaxed);
         int err = method.change(file, method.mode, offset, length);
+        atomic_fetch_sub_explicit(&file->changes, 1, memory_order_relaxed);
         if (err == EINTR)
             continue;
         if (file_is_unsupported(err)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* Operations are queued by submit() and given to the kernel by kick(), in one
+/* Operations are listed by submit() and given to the kernel by kick(), in one
  * call for all of them; what the kernel finished meanwhile is taken there, too,
  * and otherwise when the loop's watch says that there is something.  An op that
  * finds no place waits in a list: a ring has fewer places than a disk may have
@@ -56,17 +56,34 @@ static bool queue(struct ring *ring, struct op *op)
     return true;
 }
 
+/* Would the kernel wait for the file's lock, already when it is told to read?
+ */
+static bool may_wait(const struct op *op)
+{
+    uint64_t length;
+    void *place = op_place(op, &length);
+    const struct file *file = op->file;
+
+    return file_is_changing(file) &&
+           file_fd_for(file, op->request->offset + op->done, length, place) ==
+               file->buffered_fd;
+}
+
+/* Not before the kernel is told: what may wait is known at that time only. */
 static void queue_waiting(struct ring *ring)
 {
     while (ring->waiting) {
         struct op *op = ring->waiting;
         struct op *next = op->next;
-        if (!queue(ring, op))
+        bool waits = may_wait(op);
+        if (!waits && !queue(ring, op))
             return;
         op->next = NULL;
         ring->waiting = next;
         if (!next)
             ring->waiting_end = &ring->waiting;
+        if (waits)
+            blocking_start(op);
     }
 }
 
@@ -206,10 +223,10 @@ void ring_stop(struct ring *ring)
 
 void ring_submit(struct ring *ring, struct op *op)
 {
-    if (!ring->ready)
-        blocking_start(op);
-    else if (ring->waiting || !queue(ring, op))
+    if (ring->ready)
         append(&ring->waiting_end, op);
+    else
+        blocking_start(op);
 }
 
 void ring_kick(struct ring *ring)

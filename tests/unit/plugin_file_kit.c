@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -40,6 +41,12 @@ static atomic_uint steps, results, submissions;
 atomic_uint limit;
 atomic_bool refuse_dsync;
 atomic_uint vanishing_data;
+atomic_uint loop_reads, loop_writes;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool held;
+static unsigned changing;
 
 /* The linker makes these names. */
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
@@ -79,6 +86,8 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *iov, int n, off_t offset,
 {
     struct iovec one = cut(iov);
 
+    if (abd_loop_current())
+        atomic_fetch_add(&loop_reads, 1);
     errno = error_of(&fail_read);
     return errno ? -1 : __real_preadv64v2(fd, &one, n, offset, flags);
 }
@@ -88,6 +97,8 @@ ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int n, off_t offset,
 {
     struct iovec one = cut(iov);
 
+    if (abd_loop_current())
+        atomic_fetch_add(&loop_writes, 1);
     errno = error_of(&fail_write);
     if (!errno && flags & RWF_DSYNC && atomic_load(&refuse_dsync))
         errno = EOPNOTSUPP;
@@ -107,6 +118,13 @@ int __wrap_fdatasync(int fd)
 
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
 {
+    pthread_mutex_lock(&lock);
+    changing++;
+    pthread_cond_broadcast(&changed);
+    while (held)
+        pthread_cond_wait(&changed, &lock);
+    changing--;
+    pthread_mutex_unlock(&lock);
     errno = atomic_load(&fail_allocate);
     return errno ? -1 : __real_fallocate64(fd, mode, offset, length);
 }
@@ -170,6 +188,22 @@ struct io_uring_sqe *__wrap_io_uring_get_sqe(struct io_uring *ring)
     return __real_io_uring_get_sqe(ring);
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
+
+void hold_changes(bool hold)
+{
+    pthread_mutex_lock(&lock);
+    held = hold;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+void wait_for_change(void)
+{
+    pthread_mutex_lock(&lock);
+    while (changing == 0)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
 
 uint64_t next_random(uint64_t *state)
 {

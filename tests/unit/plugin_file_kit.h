@@ -42,6 +42,12 @@ extern atomic_int ring_limit;
 extern atomic_bool ring_busy;
 extern atomic_uint syncs, dsync_writes; /* counted */
 
+/* While it is held, a change of a range without its data waits, as for a
+ * journal; wait_for_change() returns when one does. */
+void hold_changes(bool hold);
+void wait_for_change(void);
+extern atomic_uint loop_reads, loop_writes; /* counted: calls by loops */
+
 uint64_t next_random(uint64_t *state);
 void *pages(uint64_t length); /* aligned, zeroed */
 /* A sparse file; each test makes its own. */

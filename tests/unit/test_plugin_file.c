@@ -262,6 +262,41 @@ static void zero_allocates_and_trim_frees(void **state)
     free(zeroes);
 }
 
+/* A file that is being changed is locked, for as long as its journal takes; who
+ * reads what is not cached, or writes, waits for that, but no loop does. */
+static void loops_do_not_wait_for_a_change(void **state)
+{
+    struct plugin_double host;
+    struct request_double change = {0};
+    uint8_t *data = pages(65536);
+
+    (void)state;
+    open_file(&host, MIB);
+    memset(data, 5, 65536);
+    assert_int_equal(run(&host, ABD_OP_WRITE, 0, 0, 65536, data), 0);
+    drop_cache();
+    hold_changes(true);
+    double_prepare(&host, &change, ABD_OP_TRIM, MIB / 2, 65536, NULL);
+    double_submit(0, &change);
+    wait_for_change();
+
+    atomic_store(&loop_reads, 0);
+    atomic_store(&loop_writes, 0);
+    expect_bytes(&host, 4096, 4096, data);
+    assert_true(strcmp(set_up->folder, IN_MEMORY) == 0 ||
+                atomic_load(&loop_reads) == 0);
+    assert_int_equal(run(&host, ABD_OP_WRITE, 0, 65536, 4096, data), 0);
+    assert_int_equal(run(&host, ABD_OP_WRITE, ABD_REQ_FUA, 8192, 4096, data),
+                     0);
+    assert_int_equal(atomic_load(&loop_writes), 0);
+    assert_false(change.ended);
+    hold_changes(false);
+    double_wait(&change);
+    assert_int_equal(change.error, 0);
+    close_file(&host);
+    free(data);
+}
+
 static void cancelled_zero_ends(void **state)
 {
     struct plugin_double host;
@@ -283,6 +318,7 @@ static int run_group(void)
         cmocka_unit_test(read_of_what_was_cut_off_is_an_error),
         cmocka_unit_test(extents_are_those_of_the_file),
         cmocka_unit_test(zero_allocates_and_trim_frees),
+        cmocka_unit_test(loops_do_not_wait_for_a_change),
         cmocka_unit_test(cancelled_zero_ends),
     };
 
