@@ -57,6 +57,9 @@ static int transfer(struct op *op)
 
 int blocking_run(struct op *op)
 {
+    /* It waited for its turn, and nobody wants it any more. */
+    if (abd_cancelled(op->request))
+        return ECANCELED;
     switch (op->request->op) {
     case ABD_OP_READ:
     case ABD_OP_WRITE:

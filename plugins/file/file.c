@@ -98,7 +98,8 @@ void op_complete(struct op *op, int err)
 
     if (!err && op->into_sink) {
         lend(op);
-    } else if (!err || (!is_read && request->op != ABD_OP_WRITE)) {
+    } else if (!err || err == ECANCELED ||
+               (!is_read && request->op != ABD_OP_WRITE)) {
         abd_complete(request, err);
     } else {
         /* Others' data may have been lost with a write that had to be durable:

@@ -75,14 +75,16 @@ static void queue_waiting(struct ring *ring)
     while (ring->waiting) {
         struct op *op = ring->waiting;
         struct op *next = op->next;
-        bool waits = may_wait(op);
-        if (!waits && !queue(ring, op))
+        bool cancelled = abd_cancelled(op->request), waits = may_wait(op);
+        if (!cancelled && !waits && !queue(ring, op))
             return;
         op->next = NULL;
         ring->waiting = next;
         if (!next)
             ring->waiting_end = &ring->waiting;
-        if (waits)
+        if (cancelled)
+            op_complete(op, ECANCELED);
+        else if (waits)
             blocking_start(op);
     }
 }

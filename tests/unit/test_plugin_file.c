@@ -309,6 +309,32 @@ static void cancelled_zero_ends(void **state)
     close_file(&host);
 }
 
+/* What would have to wait; in memory nothing does. */
+static void cancelled_requests_are_not_begun(void **state)
+{
+    bool waits = strcmp(set_up->folder, IN_MEMORY) != 0;
+    struct plugin_double host;
+    struct request_double write = {.cancelled = true}, read = write;
+    uint8_t *data = pages(4096), *old = pages(4096);
+
+    (void)state;
+    open_file(&host, MIB);
+    memset(old, 1, 4096);
+    assert_int_equal(run(&host, ABD_OP_WRITE, 0, 0, 4096, old), 0);
+    drop_cache();
+    assert_int_equal(double_run(&host, &read, ABD_OP_READ, 0, 4096, data),
+                     waits ? ECANCELED : 0);
+    assert_int_equal(data[0], waits ? 0 : 1);
+    memset(data, 2, 4096);
+    write.request.flags = ABD_REQ_FUA;
+    assert_int_equal(double_run(&host, &write, ABD_OP_WRITE, 0, 4096, data),
+                     waits ? ECANCELED : 0);
+    expect_bytes(&host, 0, 4096, waits ? old : data);
+    close_file(&host);
+    free(data);
+    free(old);
+}
+
 static int run_group(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +346,7 @@ static int run_group(void)
         cmocka_unit_test(zero_allocates_and_trim_frees),
         cmocka_unit_test(loops_do_not_wait_for_a_change),
         cmocka_unit_test(cancelled_zero_ends),
+        cmocka_unit_test(cancelled_requests_are_not_begun),
     };
 
     return cmocka_run_group_tests_name(set_up->name, tests, start_loops,
