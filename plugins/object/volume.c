@@ -102,8 +102,9 @@ static void stop(struct volume *volume)
         volume_idle(volume);
 }
 
-static void give_up(struct volume *volume, enum volume_state state, int error,
-                    const char *format, va_list args)
+__attribute__((format(printf, 4, 0))) static void give_up(
+    struct volume *volume, enum volume_state state, int error,
+    const char *format, va_list args)
 {
     if (volume->state == VOLUME_FENCED || volume->state == VOLUME_FAILED ||
         volume->state == VOLUME_CLOSED)
