@@ -87,7 +87,8 @@ size_t text_show_next(const char **text, size_t *left, char *to)
         memcpy(to, from, length);
         return length;
     }
-    for (size_t i = 0; i < used; i++) {
+    /* A control character has two bytes at most, which compilers can't know. */
+    for (size_t i = 0; i < used && i < TEXT_SHOWN_MAX / 4; i++) {
         *to++ = '\\';
         *to++ = 'x';
         *to++ = digits[(unsigned char)from[i] >> 4];
