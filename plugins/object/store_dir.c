@@ -6,7 +6,11 @@
  * An object comes into being by link(): the file is written beside its place
  * under a name of its own, made durable, and then gets its name, which fails if
  * it is taken.  So what has a name is whole, and nobody sees a part of it.
- * Temporary files of the dead are not listed. */
+ * Temporary files of the dead are not listed.
+ *
+ * OK and EXISTS promise that the name is durable, too, and so is each folder
+ * above it, whoever made it: another call, or another process, may have made a
+ * folder and not have got to its fsync() yet. */
 #include "store.h"
 
 #include <dirent.h>
@@ -23,19 +27,31 @@
 
 #define TEMPORARY ".tmp-"
 #define NAME_ROOM (STORE_NAME_MAX + 1)
+/* A writer creates in two or three folders; an older one is synced again. */
+#define KNOWN 8
 
 struct dir_store {
     struct store store;
+    /* Set once. */
     int fd; /* the folder */
     char run[17];
-    atomic_uint last; /* temporary file's number */
+    atomic_uint last; /* temporary file's number; relaxed: only unique */
+    /* Loop only: folders that are durable, with all that are above them. */
+    char known[KNOWN][NAME_ROOM];
+    unsigned next_known;
 };
 
-/* A LIST under way: what was found, sorted. */
+/* A LIST under way: the least names so far.  It never grows beyond SLOTS,
+ * however many there are. */
+#define SLOTS (2 * (STORE_LIST_MAX + 1))
+struct listed {
+    char *name;
+    uint64_t size;
+};
 struct listing {
-    char **names;
-    uint64_t *sizes;
-    size_t n, size;
+    struct listed names[SLOTS];
+    size_t n;
+    bool more; /* greater ones were dropped */
 };
 
 static struct dir_store *dir_of(struct store *store)
@@ -51,31 +67,42 @@ static void answer_errno(struct store_call *call, const char *what, int err)
         result = STORE_NO_SPACE;
     else if (err == EACCES || err == EPERM || err == EROFS)
         result = STORE_DENIED;
-    else if (err == ENOENT)
+    else if (err == ENOENT || err == ENOTDIR)
         result = STORE_MISSING;
     store_answer(call, result, "%s: %s", what, strerrordesc_np(err));
 }
 
-/* No way out of the folder. */
-static bool is_name(const char *name)
+/* No way out of the folder, and nothing that LIST would not show.  A prefix may
+ * be empty, or end with a slash. */
+static bool is_name(const char *name, bool prefix)
 {
-    return name[0] && name[0] != '/' && strlen(name) <= STORE_NAME_MAX &&
-           !strstr(name, "..");
+    if (strlen(name) > STORE_NAME_MAX)
+        return false;
+    for (;;) {
+        size_t length = strcspn(name, "/");
+
+        if (name[0] == '.' || (length == 0 && !(prefix && !name[0])))
+            return false;
+        if (!name[length])
+            return true;
+        name += length + 1;
+    }
 }
 
 /* --- CREATE --- */
 
-/* The folder of the name, with its slash cut off; false: the store's own. */
-static bool folder_of(const char *name, char folder[NAME_ROOM])
+/* Makes it the folder that it is in, "": the store's own. */
+static void go_up(char *name)
 {
-    char *slash;
+    char *slash = strrchr(name, '/');
 
+    *(slash ? slash : name) = '\0';
+}
+
+static void folder_of(const char *name, char folder[NAME_ROOM])
+{
     snprintf(folder, NAME_ROOM, "%s", name);
-    slash = strrchr(folder, '/');
-    if (!slash)
-        return false;
-    *slash = '\0';
-    return true;
+    go_up(folder);
 }
 
 static int sync_folder(const struct dir_store *dir, const char *folder)
@@ -92,25 +119,38 @@ static int sync_folder(const struct dir_store *dir, const char *folder)
     return err;
 }
 
-/* Makes the folder and those above it, each durable in its own. */
-static int make_folder(const struct dir_store *dir, const char *folder)
+/* Makes the folder's own name durable, and the names of those above it. */
+static int sync_above(const struct dir_store *dir, const char *folder)
 {
     char above[NAME_ROOM];
-    bool has_above = folder_of(folder, above);
-    int err;
+    int err = 0;
 
-    if (mkdirat(dir->fd, folder, 0777) == 0)
-        return sync_folder(dir, has_above ? above : "");
-    if (errno == EEXIST)
-        return 0;
-    if (errno != ENOENT || !has_above)
-        return errno;
-    err = make_folder(dir, above);
-    if (err)
-        return err;
-    if (mkdirat(dir->fd, folder, 0777) < 0 && errno != EEXIST)
-        return errno;
-    return sync_folder(dir, above);
+    snprintf(above, sizeof above, "%s", folder);
+    while (!err && above[0]) {
+        go_up(above);
+        err = sync_folder(dir, above);
+    }
+    return err;
+}
+
+/* Makes the folder, and those above it. */
+static int make_folder(const struct dir_store *dir, const char *folder)
+{
+    char part[NAME_ROOM];
+
+    snprintf(part, sizeof part, "%s", folder);
+    for (char *at = part; at;) {
+        char *slash = strchr(at, '/');
+
+        if (slash)
+            *slash = '\0';
+        if (mkdirat(dir->fd, part, 0777) < 0 && errno != EEXIST)
+            return errno;
+        if (slash)
+            *slash = '/';
+        at = slash ? slash + 1 : NULL;
+    }
+    return 0;
 }
 
 static int write_all(int fd, const struct store_call *call)
@@ -133,55 +173,90 @@ static int write_all(int fd, const struct store_call *call)
     return fdatasync(fd) < 0 ? errno : 0;
 }
 
+/* *known: the folder is durable; not if it had to be made. */
 static int open_temporary(const struct dir_store *dir, const char *temporary,
-                          const char *folder)
+                          const char *folder, bool *known, int *ret_fd)
 {
     int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-    int fd = openat(dir->fd, temporary, flags, 0666);
+    int err;
 
-    if (fd < 0 && errno == ENOENT && folder[0]) {
-        int err = make_folder(dir, folder);
-
-        if (err) {
-            errno = err;
-            return -1;
-        }
-        fd = openat(dir->fd, temporary, flags, 0666);
+    *ret_fd = openat(dir->fd, temporary, flags, 0666);
+    if (*ret_fd < 0 && errno == ENOENT && folder[0]) {
+        *known = false;
+        err = make_folder(dir, folder);
+        if (err)
+            return err;
+        *ret_fd = openat(dir->fd, temporary, flags, 0666);
     }
-    return fd;
+    return *ret_fd < 0 ? errno : 0;
+}
+
+/* There is no object yet, for sure. */
+static void not_created(struct store_call *call, int err)
+{
+    answer_errno(call, call->name, err);
+    /* A file is in the way, or the store itself has gone. */
+    if (call->result == STORE_MISSING)
+        call->result = STORE_DENIED;
 }
 
 static void create(struct dir_store *dir, struct store_call *call)
 {
     char folder[NAME_ROOM], temporary[NAME_ROOM + 64];
-    bool has_folder = folder_of(call->name, folder);
-    int fd, err;
+    bool known = call->state;
+    int fd, err, link_err = 0;
 
-    snprintf(temporary, sizeof temporary, "%s%s" TEMPORARY "%s-%u",
-             has_folder ? folder : "", has_folder ? "/" : "", dir->run,
-             atomic_fetch_add(&dir->last, 1));
-    if (!has_folder)
-        folder[0] = '\0';
-    fd = open_temporary(dir, temporary, folder);
-    if (fd < 0) {
-        answer_errno(call, call->name, errno);
-        if (call->result == STORE_MISSING)
-            call->result = STORE_DENIED; /* the store itself has gone */
+    folder_of(call->name, folder);
+    snprintf(temporary, sizeof temporary, "%s%s" TEMPORARY "%s-%u", folder,
+             folder[0] ? "/" : "", dir->run,
+             atomic_fetch_add_explicit(&dir->last, 1, memory_order_relaxed));
+    err = open_temporary(dir, temporary, folder, &known, &fd);
+    if (err) {
+        not_created(call, err);
         return;
     }
     err = write_all(fd, call);
     close(fd);
+    if (!err && !known)
+        err = sync_above(dir, folder);
     if (!err && linkat(dir->fd, temporary, dir->fd, call->name, 0) < 0)
-        err = errno;
+        link_err = errno;
     unlinkat(dir->fd, temporary, 0);
-    if (!err)
-        err = sync_folder(dir, folder);
-    if (err == EEXIST)
+    if (!err && link_err && link_err != EEXIST)
+        err = link_err;
+    if (err) {
+        not_created(call, err);
+        return;
+    }
+    /* From here on there is one, whatever else goes wrong. */
+    err = sync_folder(dir, folder);
+    if (err)
+        store_answer(call, STORE_UNKNOWN, "%s: its folder: %s", call->name,
+                     strerrordesc_np(err));
+    else if (link_err)
         store_answer(call, STORE_EXISTS, "%s exists already", call->name);
-    else if (err)
-        answer_errno(call, call->name, err);
     else
         call->result = STORE_OK;
+}
+
+/* On the loop: is the object's folder known to be durable? */
+static bool is_known(const struct dir_store *dir, const char *name)
+{
+    char folder[NAME_ROOM];
+
+    folder_of(name, folder);
+    for (unsigned i = 0; folder[0] && i < KNOWN; i++)
+        if (strcmp(dir->known[i], folder) == 0)
+            return true;
+    return !folder[0];
+}
+
+static void get_to_know(struct dir_store *dir, const char *name)
+{
+    if (is_known(dir, name))
+        return;
+    folder_of(name, dir->known[dir->next_known]);
+    dir->next_known = (dir->next_known + 1) % KNOWN;
 }
 
 /* --- GET --- */
@@ -197,8 +272,12 @@ static int read_range(int fd, struct store_call *call, uint64_t length)
             continue;
         if (n < 0)
             return errno;
-        if (n == 0)
-            return 0; /* it has become shorter */
+        if (n == 0) {
+            store_answer(call, STORE_BROKEN,
+                         "%s: it has become shorter than %" PRIu64 " bytes",
+                         call->name, call->size);
+            return 0;
+        }
         call->got += (uint64_t)n;
     }
     return 0;
@@ -206,7 +285,9 @@ static int read_range(int fd, struct store_call *call, uint64_t length)
 
 static void get(struct dir_store *dir, struct store_call *call)
 {
-    int fd = openat(dir->fd, call->name, O_RDONLY | O_CLOEXEC);
+    /* Not to wait for the other end of a pipe. */
+    int fd = openat(dir->fd, call->name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    uint64_t room = call->length ? call->length : call->into_max;
     uint64_t length;
     struct stat stat;
     int err = 0;
@@ -229,7 +310,7 @@ static void get(struct dir_store *dir, struct store_call *call)
         length = call->size - call->offset;
         if (call->length && length > call->length)
             length = call->length;
-        if (length > call->into_max) {
+        if (length > room) {
             store_answer(call, STORE_BROKEN,
                          "%s is too long: %" PRIu64 " bytes", call->name,
                          call->size);
@@ -250,13 +331,13 @@ static void delete (struct dir_store *dir, struct store_call *call)
     char folder[NAME_ROOM];
     int err = 0;
 
-    if (!folder_of(call->name, folder))
-        folder[0] = '\0';
-    if (unlinkat(dir->fd, call->name, 0) < 0 && errno != ENOENT)
+    folder_of(call->name, folder);
+    /* A folder is no object: there is none of that name. */
+    if (unlinkat(dir->fd, call->name, 0) < 0 && errno != EISDIR)
         err = errno;
-    else
+    if (!err || err == ENOENT)
         err = sync_folder(dir, folder);
-    if (err && err != ENOENT)
+    if (err && err != ENOENT && err != ENOTDIR)
         answer_errno(call, call->name, err);
     else
         call->result = STORE_OK;
@@ -264,25 +345,51 @@ static void delete (struct dir_store *dir, struct store_call *call)
 
 /* --- LIST --- */
 
-static bool add_name(struct listing *listing, const char *name, uint64_t size)
+static int compare(const void *a, const void *b)
 {
-    if (listing->n == listing->size) {
-        size_t more = listing->size ? listing->size * 2 : 64;
-        char **names = realloc(listing->names, more * sizeof(char *));
-        uint64_t *sizes;
+    return strcmp(((const struct listed *)a)->name,
+                  ((const struct listed *)b)->name);
+}
 
-        if (!names)
-            return false;
-        listing->names = names;
-        sizes = realloc(listing->sizes, more * sizeof(uint64_t));
-        if (!sizes)
-            return false;
-        listing->sizes = sizes;
-        listing->size = more;
+/* Sorts them, and keeps as many as fit into the answer. */
+static void cut(struct listing *listing)
+{
+    qsort(listing->names, listing->n, sizeof listing->names[0], compare);
+    while (listing->n > STORE_LIST_MAX) {
+        free(listing->names[--listing->n].name);
+        listing->more = true;
     }
-    listing->names[listing->n] = strdup(name);
-    listing->sizes[listing->n] = size;
-    return listing->names[listing->n] && ++listing->n;
+}
+
+static int add_name(struct listing *listing, const char *name, uint64_t size)
+{
+    char *copy;
+
+    /* Behind the last cut its greatest name stays where it is. */
+    if (listing->more &&
+        strcmp(name, listing->names[STORE_LIST_MAX - 1].name) > 0)
+        return 0;
+    copy = strdup(name);
+    if (!copy)
+        return ENOMEM;
+    listing->names[listing->n++] = (struct listed){copy, size};
+    if (listing->n == SLOTS)
+        cut(listing);
+    return 0;
+}
+
+/* Can anything that begins so be asked for? */
+static bool is_on_the_way(const struct store_call *call, const char *folder)
+{
+    size_t n = strlen(folder), prefix_n = strlen(call->name);
+
+    return strncmp(folder, call->name, n < prefix_n ? n : prefix_n) == 0;
+}
+
+static bool is_asked_for(const struct store_call *call, const char *name)
+{
+    return strncmp(name, call->name, strlen(call->name)) == 0 &&
+           (!call->after || strcmp(name, call->after) > 0);
 }
 
 /* Everything below the folder; its name with the slash, "": the store's. */
@@ -296,12 +403,12 @@ static int walk(const struct dir_store *dir, const char *folder,
     int err = 0;
 
     if (!open) {
-        err = errno == ENOENT ? 0 : errno;
+        err = errno == ENOENT || errno == ENOTDIR ? 0 : errno;
         if (fd >= 0)
             close(fd);
         return err;
     }
-    while (!err && (entry = readdir(open))) {
+    while (!err && (errno = 0, entry = readdir(open))) {
         char name[NAME_ROOM];
         struct stat stat;
         int n = snprintf(name, sizeof name, "%s%s", folder, entry->d_name);
@@ -311,13 +418,14 @@ static int walk(const struct dir_store *dir, const char *folder,
             continue;
         if (S_ISDIR(stat.st_mode)) {
             strcat(name, "/");
-            err = walk(dir, name, call, listing);
-        } else if (strncmp(name, call->name, strlen(call->name)) == 0 &&
-                   (!call->after || strcmp(name, call->after) > 0) &&
-                   !add_name(listing, name, (uint64_t)stat.st_size)) {
-            err = ENOMEM;
+            if (is_on_the_way(call, name))
+                err = walk(dir, name, call, listing);
+        } else if (is_asked_for(call, name)) {
+            err = add_name(listing, name, (uint64_t)stat.st_size);
         }
     }
+    if (!err && errno)
+        err = errno; /* a part of a listing is none */
     closedir(open);
     return err;
 }
@@ -326,7 +434,6 @@ static void list(struct dir_store *dir, struct store_call *call)
 {
     struct listing *listing = calloc(1, sizeof *listing);
     char folder[NAME_ROOM];
-    char *slash;
     int err;
 
     call->state = listing;
@@ -335,49 +442,29 @@ static void list(struct dir_store *dir, struct store_call *call)
         return;
     }
     /* The last whole folder of the prefix is enough. */
-    snprintf(folder, sizeof folder, "%s", call->name);
-    slash = strrchr(folder, '/');
-    folder[slash ? slash + 1 - folder : 0] = '\0';
+    folder_of(call->name, folder);
+    if (folder[0])
+        strcat(folder, "/");
     err = walk(dir, folder, call, listing);
+    cut(listing);
     if (err)
         answer_errno(call, call->name, err);
     else
         call->result = STORE_OK;
 }
 
-static int compare(const void *a, const void *b, void *arg)
-{
-    char **names = arg;
-
-    return strcmp(names[*(const size_t *)a], names[*(const size_t *)b]);
-}
-
 /* On the loop, in order. */
 static void tell_names(struct store_call *call)
 {
     struct listing *listing = call->state;
-    size_t n = listing ? listing->n : 0;
-    size_t *order = calloc(n + 1, sizeof *order);
 
-    if (!order)
-        answer_errno(call, call->name, ENOMEM);
-    for (size_t i = 0; order && i < n; i++)
-        order[i] = i;
-    if (order && call->result == STORE_OK) {
-        qsort_r(order, n, sizeof *order, compare, listing->names);
-        for (size_t i = 0; i < n && i < STORE_LIST_MAX; i++)
-            call->found(call, listing->names[order[i]],
-                        listing->sizes[order[i]]);
-        call->more = n > STORE_LIST_MAX;
+    for (size_t i = 0; listing && i < listing->n; i++) {
+        if (call->result == STORE_OK)
+            call->found(call, listing->names[i].name, listing->names[i].size);
+        free(listing->names[i].name);
     }
-    for (size_t i = 0; i < n; i++)
-        free(listing->names[i]);
-    if (listing) {
-        free(listing->names);
-        free(listing->sizes);
-    }
+    call->more = listing && listing->more;
     free(listing);
-    free(order);
 }
 
 /* --- calls --- */
@@ -392,8 +479,8 @@ static void run(void *arg)
     struct store_call *call = arg;
     struct dir_store *dir = dir_of(store_of(call));
 
-    if (!is_name(call->name) && call->verb != STORE_LIST) {
-        store_answer(call, STORE_BROKEN, "%s is no name of an object",
+    if (!is_name(call->name, call->verb == STORE_LIST)) {
+        store_answer(call, STORE_BROKEN, "\"%s\" is no name of an object",
                      call->name);
         return;
     }
@@ -420,6 +507,9 @@ static void on_done(void *arg)
 
     if (call->verb == STORE_LIST)
         tell_names(call);
+    if (call->verb == STORE_CREATE &&
+        (call->result == STORE_OK || call->result == STORE_EXISTS))
+        get_to_know(dir_of(store_of(call)), call->name);
     if (call->result == STORE_OK && call->verb == STORE_CREATE)
         counters->bytes_up += call->length;
     counters->bytes_down += call->got;
@@ -435,7 +525,11 @@ static void dir_start(struct store *store, struct store_call *call)
     call->size = UINT64_MAX;
     call->more = false;
     call->why[0] = '\0';
-    call->state = NULL;
+    /* Of a CREATE: not NULL: its folder is known to be durable. */
+    call->state =
+        call->verb == STORE_CREATE && is_known(dir_of(store), call->name)
+            ? store
+            : NULL;
     store->counters.calls[call->verb]++;
     abd_work_start(store->loop, &call->work, run, on_done, call);
 }

@@ -44,7 +44,8 @@ struct fault {
     bool lose_answer, lose_call, busy, damage, flip;
     uint64_t chance; /* where */
     bool below;      /* it is with the store below */
-    bool dies;
+    bool dies;       /* it takes effect, and never ends */
+    bool unwanted;   /* cancelled */
 };
 
 static uint64_t next_random(struct fault_store *store)
@@ -74,13 +75,34 @@ static void end(struct fault *fault)
 
 /* --- the answer --- */
 
+static void on_cancelled(void *arg)
+{
+    struct fault *fault = arg;
+
+    store_answer(fault->call, STORE_CANCELLED, "it is not wanted any more");
+    end(fault);
+}
+
+static void tell_crash(struct fault_store *store)
+{
+    if (store->on_crash)
+        store->on_crash(store->on_crash_arg);
+}
+
 static void on_answer(struct store_call *call)
 {
     struct fault *fault = call->arg;
 
     fault->below = false;
     if (fault->dies) {
-        list_append(&fault->store->dead, &fault->link);
+        struct fault_store *store = fault->store;
+
+        /* Who cancels gets an end all the same. */
+        if (fault->unwanted)
+            abd_timer_start(&fault->timer, 0, 0, on_cancelled, fault);
+        else
+            list_append(&store->dead, &fault->link);
+        tell_crash(store);
         return;
     }
     if (fault->lose_answer && call->verb == STORE_CREATE)
@@ -129,26 +151,24 @@ static void on_time(void *arg)
 
 /* --- the plan --- */
 
-/* True: this call and all later ones never end. */
-static bool is_dead(struct fault *fault)
+enum fate { LIVES, DIES_NOW, DIES_AFTER };
+
+/* The crash, and all calls that come after it. */
+static enum fate fate_of(struct fault *fault)
 {
     struct fault_store *store = fault->store;
     const struct store_call *call = fault->call;
-    bool changes = call->verb == STORE_CREATE || call->verb == STORE_DELETE;
     bool effect = next_random(store) % 2;
 
     if (store->crashed)
-        return true;
-    if (!changes)
-        return false;
+        return DIES_NOW;
+    if (call->verb != STORE_CREATE && call->verb != STORE_DELETE)
+        return LIVES;
     store->changes++;
     if (store->plan.crash == 0 || store->changes != store->plan.crash)
-        return false;
+        return LIVES;
     store->crashed = true;
-    if (store->on_crash)
-        store->on_crash(store->on_crash_arg);
-    fault->dies = true;
-    return !effect;
+    return effect ? DIES_AFTER : DIES_NOW;
 }
 
 static uint64_t delay_of(struct fault *fault)
@@ -181,9 +201,11 @@ static void fault_start(struct store *base, struct store_call *call)
     const struct plan *plan = &store->plan;
     struct fault *fault = calloc(1, sizeof *fault);
     uint64_t delay_ns;
-    bool lost, dead;
+    bool lost, stale, was_crashed = store->crashed;
+    enum fate fate;
 
     if (!fault) {
+        call->fault = NULL;
         store_start(base->below, call);
         return;
     }
@@ -193,30 +215,29 @@ static void fault_start(struct store *base, struct store_call *call)
     fault->arg = call->arg;
     call->fault = fault;
     lost = happens(store, plan->unknown);
-    fault->lose_answer = lost && next_random(store) % 2;
+    fault->lose_answer = next_random(store) % 2;
     fault->lose_call = lost && !fault->lose_answer;
+    fault->lose_answer = lost && fault->lose_answer;
     fault->busy = happens(store, plan->busy);
     fault->damage = happens(store, plan->broken);
     fault->flip = happens(store, plan->flip);
     fault->chance = next_random(store);
+    stale = happens(store, plan->stale);
     delay_ns = delay_of(fault);
-    dead = is_dead(fault);
-    if (dead) {
+    fate = fate_of(fault);
+    if (fate == DIES_NOW) {
         list_append(&store->dead, &fault->link);
+        if (!was_crashed)
+            tell_crash(store);
         return;
     }
+    fault->dies = fate == DIES_AFTER;
+    if (fault->dies) /* it takes effect, whatever else was planned for it */
+        fault->busy = fault->lose_call = false;
     /* A LIST that is stale is one that has failed: nothing is known by it. */
-    if (call->verb == STORE_LIST && happens(store, plan->stale))
+    if (call->verb == STORE_LIST && stale)
         fault->busy = true;
     abd_timer_start(&fault->timer, delay_ns, 0, on_time, fault);
-}
-
-static void on_cancelled(void *arg)
-{
-    struct fault *fault = arg;
-
-    store_answer(fault->call, STORE_CANCELLED, "it is not wanted any more");
-    end(fault);
 }
 
 static void fault_cancel(struct store *base, struct store_call *call)
@@ -226,8 +247,12 @@ static void fault_cancel(struct store *base, struct store_call *call)
     if (!fault) {
         store_cancel(base->below, call);
     } else if (fault->below) {
+        fault->unwanted = true;
         store_cancel(base->below, call);
     } else {
+        if (fault->dies && !list_is_linked(&fault->link))
+            tell_crash(fault->store); /* it will not come to pass */
+        fault->dies = false;
         list_remove(&fault->link);
         abd_timer_stop(&fault->timer);
         abd_timer_start(&fault->timer, 0, 0, on_cancelled, fault);
@@ -297,27 +322,31 @@ static int take_part(struct plan *plan, char *key, char *value,
     return EINVAL;
 }
 
+/* The plan is quoted as it was written: parsing cuts the copy to pieces. */
 static int parse_plan(const char *text, struct plan *plan,
                       char why[STORE_WHY_MAX])
 {
     char *copy = strdup(text), *rest = copy, *part;
-    int err = copy ? 0 : ENOMEM;
+    int err = 0;
 
+    if (!copy) {
+        snprintf(why, STORE_WHY_MAX, "no memory");
+        return ENOMEM;
+    }
     while (!err && (part = strsep(&rest, ","))) {
         const char *reason = "it must be KEY=VALUE";
+        const char *written = text + (part - copy);
         char *equals = strchr(part, '=');
 
         if (equals)
             *equals = '\0';
         err = equals ? take_part(plan, part, equals + 1, &reason) : EINVAL;
-        if (err) {
-            snprintf(why, STORE_WHY_MAX, "fault %s: %s", part,
-                     reason ? reason : strerrordesc_np(err));
-            err = EINVAL;
-        }
+        if (err)
+            snprintf(why, STORE_WHY_MAX, "fault \"%.*s\": %s",
+                     (int)strcspn(written, ","), written, reason);
     }
     free(copy);
-    return err;
+    return err ? EINVAL : 0;
 }
 
 int store_fault(struct store *below, const char *plan, struct store **ret,

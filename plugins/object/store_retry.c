@@ -6,7 +6,7 @@
  *     TRYING -> ended
  *        |  UNKNOWN, BUSY, BROKEN: WAITING -> TRYING
  *        |  CREATE, and there is one: ASKING -> ours: OK, other: EXISTS,
- *        |                                      missing: WAITING
+ *        |                                      missing, unclear: WAITING
  *
  * The caller's call is passed down as it is, again and again; asking uses one
  * of ours. */
@@ -58,18 +58,21 @@ static void end(struct attempt *attempt)
     call->done(call);
 }
 
+static void cancelled(struct attempt *attempt)
+{
+    store_answer(attempt->call, STORE_CANCELLED, "it is not wanted any more");
+    end(attempt);
+}
+
 static void on_time(void *arg)
 {
     struct attempt *attempt = arg;
 
     attempt->waiting = false;
-    if (attempt->cancelled) {
-        store_answer(attempt->call, STORE_CANCELLED,
-                     "it is not wanted any more");
-        end(attempt);
-        return;
-    }
-    try(attempt);
+    if (attempt->cancelled)
+        cancelled(attempt);
+    else
+        try(attempt);
 }
 
 /* Half of it is chance, so that those who failed together don't come again
@@ -84,17 +87,17 @@ static uint64_t next_wait(struct attempt *attempt)
     return wait_ns / 2 + wait_ns / 2 * (retry->random >> 16) / 65536;
 }
 
-static void wait_and_try(struct attempt *attempt)
+/* Not before so long. */
+static void wait_and_try(struct attempt *attempt, uint64_t least_ns)
 {
     struct store_call *call = attempt->call;
     uint64_t wait_ns = next_wait(attempt);
     uint64_t passed_ns = abd_loop_now_ns() - attempt->began_ns;
 
-    if (call->result == STORE_BUSY && wait_ns < call->retry_after_ns)
-        wait_ns = call->retry_after_ns;
+    if (wait_ns < least_ns)
+        wait_ns = least_ns;
     if (attempt->cancelled) {
-        store_answer(call, STORE_CANCELLED, "it is not wanted any more");
-        end(attempt);
+        cancelled(attempt);
         return;
     }
     if (attempt->retry->retry_for_ns < passed_ns ||
@@ -109,45 +112,69 @@ static void wait_and_try(struct attempt *attempt)
 
 /* --- whose is it? --- */
 
-static bool is_ours(const struct attempt *attempt)
+enum owner { OURS, OTHERS, UNCLEAR };
+
+static enum owner json_owner(const struct attempt *attempt)
 {
     const struct store_call *ask = &attempt->ask;
     char hex[2 * SESSION_SIZE + 1];
     struct json_document document = {0};
     const struct json_value *session;
     struct json_fault fault;
-    bool ours = false;
+    enum owner owner;
+    int err =
+        json_read((const char *)attempt->answer, ask->got, &document, &fault);
 
-    if (ask->got > 0 && attempt->answer[0] != '{')
-        return ask->got >= LOG_SESSION_AT + SESSION_SIZE &&
-               memcmp(attempt->answer + LOG_SESSION_AT, attempt->call->session,
-                      SESSION_SIZE) == 0;
-    if (json_read((const char *)attempt->answer, ask->got, &document, &fault))
-        return false;
+    if (err)
+        return err == EINVAL ? OTHERS : UNCLEAR;
     for (unsigned i = 0; i < SESSION_SIZE; i++) {
         hex[2 * i] = "0123456789abcdef"[attempt->call->session[i] >> 4];
         hex[2 * i + 1] = "0123456789abcdef"[attempt->call->session[i] & 15];
     }
     hex[2 * SESSION_SIZE] = '\0';
     session = json_find(document.root, "session");
-    ours = session && session->type == JSON_STRING &&
-           strcmp(session->text, hex) == 0;
+    owner = session && session->type == JSON_STRING &&
+                    strcmp(session->text, hex) == 0
+                ? OURS
+                : OTHERS;
     json_document_finish(&document);
-    return ours;
+    return owner;
+}
+
+/* "Another's" makes a writer give up its log, so it must be certain: an answer
+ * that was cut is none. */
+static enum owner owner_of(const struct attempt *attempt)
+{
+    const struct store_call *ask = &attempt->ask;
+    uint64_t whole = ask->size < ASK_MAX ? ask->size : ASK_MAX;
+
+    if (ask->size != UINT64_MAX && ask->got < whole)
+        return UNCLEAR;
+    if (ask->got > 0 && attempt->answer[0] == '{')
+        return json_owner(attempt);
+    return ask->got >= LOG_SESSION_AT + SESSION_SIZE &&
+                   memcmp(attempt->answer + LOG_SESSION_AT,
+                          attempt->call->session, SESSION_SIZE) == 0
+               ? OURS
+               : OTHERS;
 }
 
 static void on_asked(struct store_call *ask)
 {
     struct attempt *attempt = ask->arg;
     struct store_call *call = attempt->call;
+    enum owner owner = ask->result == STORE_OK ? owner_of(attempt) : UNCLEAR;
 
     attempt->asking = false;
-    if (ask->result == STORE_OK) {
-        if (is_ours(attempt))
-            call->result = STORE_OK;
-        else
-            store_answer(call, STORE_EXISTS, "%s exists, and is another's",
-                         call->name);
+    if (owner == OURS) {
+        call->result = STORE_OK;
+        call->why[0] = '\0';
+        end(attempt);
+        return;
+    }
+    if (owner == OTHERS) {
+        store_answer(call, STORE_EXISTS, "%s exists, and is another's",
+                     call->name);
         end(attempt);
         return;
     }
@@ -155,8 +182,10 @@ static void on_asked(struct store_call *ask)
         store_answer(call, STORE_UNKNOWN, "%s: it was there, and is not",
                      call->name);
     else
-        store_answer(call, STORE_UNKNOWN, "%s", ask->why);
-    wait_and_try(attempt);
+        store_answer(call, STORE_UNKNOWN, "%s exists, but whose is it? %.60s",
+                     call->name,
+                     ask->result == STORE_OK ? "The answer was cut" : ask->why);
+    wait_and_try(attempt, ask->result == STORE_BUSY ? ask->retry_after_ns : 0);
 }
 
 static void ask_whose(struct attempt *attempt)
@@ -167,7 +196,7 @@ static void ask_whose(struct attempt *attempt)
         attempt->answer = malloc(ASK_MAX);
     if (!attempt->answer) {
         store_answer(attempt->call, STORE_UNKNOWN, "no memory");
-        wait_and_try(attempt);
+        wait_and_try(attempt, 0);
         return;
     }
     memset(ask, 0, sizeof *ask);
@@ -176,6 +205,7 @@ static void ask_whose(struct attempt *attempt)
     ask->length = ASK_MAX;
     ask->into = attempt->answer;
     ask->into_max = ASK_MAX;
+    ask->size = UINT64_MAX;
     ask->done = on_asked;
     ask->arg = attempt;
     attempt->asking = true;
@@ -191,7 +221,9 @@ static void on_tried(struct store_call *call)
     switch (call->result) {
     case STORE_EXISTS:
         /* Ours, perhaps, by an earlier try of this call (I2). */
-        if (call->session)
+        if (call->session && attempt->cancelled)
+            cancelled(attempt);
+        else if (call->session)
             ask_whose(attempt);
         else
             end(attempt);
@@ -200,7 +232,8 @@ static void on_tried(struct store_call *call)
     case STORE_BUSY:
     case STORE_BROKEN:
     case STORE_NO_SPACE:
-        wait_and_try(attempt);
+        wait_and_try(attempt,
+                     call->result == STORE_BUSY ? call->retry_after_ns : 0);
         return;
     default:
         end(attempt);
@@ -223,6 +256,7 @@ static void retry_start(struct store *store, struct store_call *call)
 
     if (!attempt) {
         /* Once, then: that it did not end well is said as it is. */
+        call->attempt = NULL;
         store_start(store->below, call);
         return;
     }
@@ -241,7 +275,11 @@ static void retry_cancel(struct store *store, struct store_call *call)
 {
     struct attempt *attempt = call->attempt;
 
-    if (!attempt || attempt->cancelled)
+    if (!attempt) { /* it went past us */
+        store_cancel(store->below, call);
+        return;
+    }
+    if (attempt->cancelled)
         return;
     attempt->cancelled = true;
     if (attempt->waiting) {
