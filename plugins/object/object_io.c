@@ -224,22 +224,24 @@ static int append_zero(struct writer *writer, struct io *io)
     const struct abd_request *request = io->request;
     uint64_t head = head_of(request), tail = tail_of(request);
     enum log_op op = request->flags & ABD_REQ_MAY_TRIM ? LOG_TRIM : LOG_ZERO;
+    uint64_t inner_less = (head ? 1 : 0) + (tail ? 1 : 0);
     struct writer_part edge = {io->edges, 1};
     int err;
 
     if (io->count == 1 && (head || tail))
         return writer_write(writer, io->first, &edge, 1);
     err = writer_prepare(writer, 2, 3);
+    /* The blocks last: they may fill the object, which is sealed then. */
+    if (!err && io->count > inner_less)
+        err = writer_mark(writer, op, io->first + (head ? 1 : 0),
+                          io->count - inner_less);
     if (!err && head)
         err = writer_write(writer, io->first, &edge, 1);
     if (!err && tail) {
         edge.data += BLOCK_SIZE;
         err = writer_write(writer, io->first + io->count - 1, &edge, 1);
     }
-    if (err || io->count == (uint64_t)(head ? 1 : 0) + (tail ? 1 : 0))
-        return err;
-    return writer_mark(writer, op, io->first + (head ? 1 : 0),
-                       io->count - (head ? 1 : 0) - (tail ? 1 : 0));
+    return err;
 }
 
 static int append(struct io *io)

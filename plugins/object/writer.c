@@ -369,7 +369,8 @@ int writer_prepare(struct writer *writer, uint64_t blocks, unsigned entries)
 {
     int err = need_chunks(writer, blocks);
 
-    return err ? err : prepare(writer, blocks, entries, 1);
+    /* As many objects as writer_write() may ask for. */
+    return err ? err : prepare(writer, blocks, entries, 2);
 }
 
 int writer_mark(struct writer *writer, enum log_op op, uint64_t block,
