@@ -1,24 +1,33 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* The plugin's own: a volume as a disk.  object.c has parameters and opening,
- * object_io.c the requests. */
+/* The plugin's own: a volume as a disk.  object_config.c has parameters,
+ * object.c opening and closing, object_io.c the requests. */
 #ifndef ABD_OBJECT_OBJECT_H
 #define ABD_OBJECT_OBJECT_H
 
 #include "abd-plugin.h"
 
+#include "place.h"
 #include "volume.h"
 
 #include "base/list.h"
 
+/* instance->state */
 struct object_config {
-    char *url;
-    char *fault; /* a plan of faults, for tests */
+    struct place_options where; /* with strings of its own */
+    struct place *place;        /* from ready() on */
     uint64_t memory;
     struct volume_options options;
-    bool has_size;
 };
+
+/* object_config.c: the plugin's callbacks, see abd-plugin.h. */
+extern const struct abd_parameter object_parameters[];
+int object_create(struct abd_instance *instance);
+int object_configure(struct abd_instance *instance, const char *key,
+                     const char *value);
+int object_ready(struct abd_instance *instance);
+void object_destroy(struct abd_instance *instance);
 
 /* disk->state.  Everything on the disk's loop. */
 struct object_disk {

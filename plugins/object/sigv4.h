@@ -15,7 +15,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define SIGV4_UNSIGNED    "UNSIGNED-PAYLOAD"
+#define SIGV4_UNSIGNED "UNSIGNED-PAYLOAD"
 #define SIGV4_EMPTY_SHA256                                                     \
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define SIGV4_HASH_SIZE   65   /* 64 hex digits and the end */
@@ -40,9 +40,9 @@ struct sigv4_header {
 
 struct sigv4_request {
     const char *method;
-    const char *path;    /* as it is sent: percent-encoded, from '/' on */
-    const char *query;   /* as it is sent, without '?': encoded and sorted by
-                            name; "" for none */
+    const char *path;  /* as it is sent: percent-encoded, from '/' on */
+    const char *query; /* as it is sent, without '?': encoded and sorted by
+                          name; "" for none */
     const struct sigv4_header *headers; /* sorted by name; with "host",
                                            "x-amz-date" and
                                            "x-amz-content-sha256" */
@@ -54,16 +54,16 @@ struct sigv4_request {
 };
 
 /* The value of the header Authorization.  0, or an errno value: E2BIG if it
- * does not fit, EINVAL for more headers than SIGV4_HEADERS_MAX. */
+ * does not fit, EINVAL for more headers than SIGV4_HEADERS_MAX or a date that
+ * is none, ENOMEM. */
 int sigv4_sign(struct sigv4_key *key, const struct sigv4_request *request,
                char ret[SIGV4_TEXT_MAX]);
 
 /* 20260131T235959Z */
 void sigv4_date(time_t when, char ret[SIGV4_DATE_SIZE]);
 
-/* Hex SHA-256 of all the pieces together. */
-void sigv4_hash(const struct iovec *body, unsigned n,
-                char ret[SIGV4_HASH_SIZE]);
+/* Hex SHA-256 of all the pieces together.  0 or ENOMEM. */
+int sigv4_hash(const struct iovec *body, unsigned n, char ret[SIGV4_HASH_SIZE]);
 
 /* Percent-encodes all but unreserved characters (A-Z a-z 0-9 - . _ ~), and '/'
  * too unless keep_slash.  0, or E2BIG if it does not fit into size bytes. */

@@ -12,6 +12,7 @@
 
 #include "abd-loop.h"
 
+#include "base/histogram.h"
 #include "base/list.h"
 
 #include <stdbool.h>
@@ -96,6 +97,7 @@ struct store_class {
 struct store_counters {
     uint64_t calls[STORE_VERBS], failures[STORE_VERBS], retries[STORE_VERBS];
     uint64_t bytes_up, bytes_down;
+    struct histogram latency[STORE_VERBS]; /* of one try */
 };
 
 struct store {
