@@ -6,14 +6,13 @@
  * A loop is one thread.  Everything that a disk does on its loop is called from
  * there, one at a time, so a plugin that lives on the loop needs no locks.
  *
- * MEMORY        Watches, timers, tasks and work are structs in the plugin's own
- *               memory, so starting one cannot fail for lack of memory.  They
+ * MEMORY        Watches, timers, tasks, work and the like are structs in the
+ * plugin's own memory, so starting one cannot fail for lack of memory.  They
  *               begin zeroed.  One that is started must not be moved, freed or
  *               started again before it has been stopped or its end was called.
- * THREADS       Watches, timers and hooks are started and stopped on the thread
- *               of their loop only; from elsewhere the server aborts.  Post a
- *               task to get there.  abd_post() and abd_work_start() may be
- *               called from any thread.
+ * THREADS       Watches, timers, hooks and pressures are started and stopped on
+ * the thread of their loop only; from elsewhere the server aborts.  Post a task
+ * to get there.  abd_post() and abd_work_start() may be called from any thread.
  * STOPPING      When a stop function has returned, the callback is not running
  *               and will not be called, not even for an event that had already
  *               happened.  Stopping what is not started does nothing.  A
@@ -112,6 +111,37 @@ struct abd_memory {
     int fd;
 };
 void abd_memory(const struct abd_instance *instance, struct abd_memory *ret);
+
+/* Buffers out of the server's one budget of payload memory (--memory), from
+ * which the data of requests comes, too: so what a plugin keeps in them is not
+ * added to it.  Page-aligned, of up to 1 MiB; each costs the next power of two,
+ * at least 4 KiB.  On a loop's thread; what was taken on a loop is given back
+ * there, with the size that was asked for.
+ *
+ * NEEDED   the plugin can't work without it, and takes it before it has
+ *          requests: in open().  While requests wait for memory there may be
+ *          none, so nobody may wait for a NEEDED buffer with a request in hand.
+ * SPARE    only from what nobody is likely to need: there is none while anybody
+ *          waits, or while less than a quarter of the budget is free.  It makes
+ *          things faster, and is given back under pressure.
+ *
+ * NULL: there is none now.  Where there is no server (tools, the contract kit)
+ * there is no budget, and all memory is spare. */
+enum abd_buffer_use { ABD_BUFFER_NEEDED, ABD_BUFFER_SPARE };
+#define ABD_BUFFER_MAX (UINT64_C(1) << 20)
+void *abd_buffer_take(uint64_t size, enum abd_buffer_use use);
+void abd_buffer_give(void *buffer, uint64_t size);
+uint64_t abd_buffer_budget(void); /* bytes in all; 0: there is none */
+
+/* Calls fn on this loop when requests, on any loop, wait for memory: it gives
+ * back what is spare, as soon as it can.  It is called again for as long as it
+ * gives something back and they still wait. */
+struct abd_pressure {
+    void *reserved[4];
+};
+void abd_pressure_start(struct abd_pressure *pressure, void (*fn)(void *arg),
+                        void *arg);
+void abd_pressure_stop(struct abd_pressure *pressure);
 
 /* Ends the server as SIGTERM does; ends one client's connection. */
 struct abd_client;

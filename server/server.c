@@ -186,8 +186,10 @@ static int create(void)
     if (!err)
         err = arena_create(settings.memory, workers_extra(abd_loop_count()),
                            chain.registers, &arena);
-    if (!err)
+    if (!err) {
+        memory_lend(arena);
         err = workers_create(arena);
+    }
     if (!err)
         err = loops_start();
     if (err)

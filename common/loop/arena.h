@@ -61,9 +61,11 @@ struct memory {
     uint64_t seats[MEMORY_USES]; /* as the arena knows them */
     uint64_t serving;            /* ticket of whose try() runs, or NO_TICKET */
     struct chunk *spare;         /* empty, but kept, and in its list */
+    struct list pressures;       /* buffer.c's: whom to ask for more */
 
     /* Written by the loop's thread. */
-    atomic_bool has_spare; /* pairs with arena.first, see memory.c */
+    atomic_bool has_spare; /* a chunk, or pressures; pairs with arena.first,
+                              see memory.c */
     _Atomic uint64_t used; /* bytes that are out; relaxed, a statistic */
     _Atomic uint64_t waiting;
 
@@ -119,6 +121,11 @@ bool arena_is_short(const struct arena *arena);
 /* How many chunks this use could have at best. */
 unsigned arena_limit(struct arena *arena, enum memory_use use);
 enum zone arena_zone(const struct arena *arena, unsigned index);
+
+/* buffer.c: has those who said so give back what they can spare. */
+void buffer_press(struct memory *memory);
+/* memory.c: pressures have changed. */
+void memory_note_spare(struct memory *memory);
 
 /* memory.c: has the loop look at its waiters.  Any thread. */
 void memory_schedule(struct memory *memory);

@@ -58,11 +58,18 @@ uint64_t memory_cost(uint64_t size)
     return UINT64_C(1) << (CLASS_SHIFT + class);
 }
 
+void memory_note_spare(struct memory *memory)
+{
+    bool has = memory->spare || !list_is_empty(&memory->pressures);
+
+    atomic_store_explicit(&memory->has_spare, has,
+                          has ? memory_order_seq_cst : memory_order_relaxed);
+}
+
 static void set_spare(struct memory *memory, struct chunk *chunk)
 {
     memory->spare = chunk;
-    atomic_store_explicit(&memory->has_spare, chunk != NULL,
-                          chunk ? memory_order_seq_cst : memory_order_relaxed);
+    memory_note_spare(memory);
 }
 
 static unsigned index_of(const struct arena *arena, const struct chunk *chunk)
@@ -411,8 +418,10 @@ static void on_message(struct loop_message *message)
 
     atomic_exchange_explicit(&memory->scheduled, false, memory_order_acq_rel);
     pause_here();
-    if (memory->spare && arena_is_short(memory->arena))
+    if (arena_is_short(memory->arena)) {
+        buffer_press(memory);
         drop_spare(memory);
+    }
     serve(memory);
 }
 
@@ -465,6 +474,7 @@ void memory_init(struct memory *memory, struct arena *arena,
     memory->loop = loop;
     memory->serving = NO_TICKET;
     memory->message.fn = on_message;
+    list_init(&memory->pressures);
     for (unsigned use = 0; use < MEMORY_USES; use++) {
         list_init(&memory->waiters[use]);
         memory->seats[use] = NO_TICKET;

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright the abdkit authors */
+
+/* Buffers that plugins take out of the budget, and give back under pressure. */
+#include "tests/unit/memory_fixture.h"
+
+static void *buffers[128];
+static unsigned taken;
+
+static void begin_lent(unsigned loops, uint64_t bytes)
+{
+    begin(loops, bytes, false);
+    memory_lend(arena);
+    taken = 0;
+}
+
+static void end_lent(void)
+{
+    memory_lend(NULL);
+    end();
+}
+
+static void take_all(enum abd_buffer_use use)
+{
+    void *buffer;
+
+    while ((buffer = abd_buffer_take(MIB, use))) {
+        assert_int_equal((uintptr_t)buffer % 4096, 0);
+        memset(buffer, 1, MIB);
+        buffers[taken++] = buffer;
+    }
+}
+
+static void give(unsigned n)
+{
+    while (n-- > 0)
+        abd_buffer_give(buffers[--taken], MIB);
+}
+
+static void take_needed(void *arg)
+{
+    (void)arg;
+    assert_int_equal(abd_buffer_budget(), 40 * MIB);
+    assert_null(abd_buffer_take(0, ABD_BUFFER_NEEDED));
+    assert_null(abd_buffer_take(MIB + 1, ABD_BUFFER_NEEDED));
+    abd_buffer_give(NULL, MIB);
+    take_all(ABD_BUFFER_NEEDED);
+    /* All but the tenth that only reads of requests may have. */
+    assert_int_equal(taken, 36);
+    assert_null(abd_buffer_take(1, ABD_BUFFER_NEEDED));
+    give(36);
+}
+
+static void take_spare(void *arg)
+{
+    (void)arg;
+    take_all(ABD_BUFFER_SPARE);
+    assert_int_equal(taken, 30);
+    give(1);
+    take_all(ABD_BUFFER_SPARE);
+    assert_int_equal(taken, 30);
+    give(30);
+}
+
+static void a_quarter_is_not_spare(void **state)
+{
+    (void)state;
+    begin_lent(1, 40 * MIB);
+    run_on(abd_loop_at(0), take_needed, NULL);
+    run_on(abd_loop_at(0), take_spare, NULL);
+    end_lent();
+}
+
+static struct abd_pressure pressures[2];
+static unsigned asked[2], each;
+
+static void on_pressure(void *arg)
+{
+    unsigned i = *(const unsigned *)arg;
+
+    asked[i]++;
+    give(taken < each ? taken : each);
+}
+
+static const unsigned numbers[] = {0, 1};
+
+static void start_pressure(void *arg)
+{
+    (void)arg;
+    each = 1;
+    abd_pressure_start(&pressures[0], on_pressure, (void *)&numbers[0]);
+    take_all(ABD_BUFFER_SPARE);
+    take_all(ABD_BUFFER_NEEDED);
+}
+
+static void stop_pressure(void *arg)
+{
+    (void)arg;
+    abd_pressure_stop(&pressures[0]);
+    abd_pressure_stop(&pressures[0]);
+    give(taken);
+}
+
+static struct memory_waiter waiter;
+static void *waited_for;
+static sem_t content;
+
+static bool on_try(struct memory_waiter *unused)
+{
+    uint64_t size = 8 * MIB;
+
+    (void)unused;
+    if (!memory_take(mine(), MEMORY_WRITE, &size, 1, &waited_for))
+        return false;
+    sem_post(&content);
+    return true;
+}
+
+static void begin_waiting(void *arg)
+{
+    uint64_t size = 8 * MIB;
+
+    (void)arg;
+    assert_false(memory_take(mine(), MEMORY_WRITE, &size, 1, &waited_for));
+    waiter = (struct memory_waiter){.try = on_try, .use = MEMORY_WRITE};
+    memory_wait(mine(), &waiter);
+    /* Nothing is spare while somebody waits. */
+    assert_null(abd_buffer_take(4096, ABD_BUFFER_SPARE));
+}
+
+static void give_what_was_waited_for(void *arg)
+{
+    (void)arg;
+    memory_give(mine(), waited_for, 8 * MIB);
+}
+
+/* One at a time is given back, so they are asked again and again. */
+static void wait_for_what_another_has(unsigned loops, unsigned who)
+{
+    sem_init(&content, 0, 0);
+    begin_lent(loops, 40 * MIB);
+    asked[0] = 0;
+    run_on(abd_loop_at(0), start_pressure, NULL);
+    assert_int_equal(taken, 36);
+    run_on(abd_loop_at(who), begin_waiting, NULL);
+    wait_for(&content);
+    run_on(abd_loop_at(0), stop_pressure, NULL);
+    assert_true(asked[0] >= 8);
+    run_on(abd_loop_at(who), give_what_was_waited_for, NULL);
+    end_lent();
+}
+
+static void waiters_get_what_is_spare(void **state)
+{
+    (void)state;
+    wait_for_what_another_has(1, 0);
+}
+
+static void and_so_do_those_of_other_loops(void **state)
+{
+    (void)state;
+    wait_for_what_another_has(2, 1);
+}
+
+static void on_last_pressure(void *arg)
+{
+    on_pressure(arg);
+    abd_pressure_stop(&pressures[0]);
+    abd_pressure_stop(&pressures[1]);
+}
+
+static void start_two(void *arg)
+{
+    (void)arg;
+    each = 36;
+    asked[0] = asked[1] = 0;
+    abd_pressure_start(&pressures[0], on_last_pressure, (void *)&numbers[0]);
+    abd_pressure_start(&pressures[1], on_last_pressure, (void *)&numbers[1]);
+    take_all(ABD_BUFFER_NEEDED);
+}
+
+static void who_is_asked_may_stop_others(void **state)
+{
+    (void)state;
+    sem_init(&content, 0, 0);
+    begin_lent(1, 40 * MIB);
+    run_on(abd_loop_at(0), start_two, NULL);
+    run_on(abd_loop_at(0), begin_waiting, NULL);
+    wait_for(&content);
+    run_on(abd_loop_at(0), give_what_was_waited_for, NULL);
+    assert_int_equal(asked[0], 1);
+    assert_int_equal(asked[1], 0);
+    end_lent();
+}
+
+static void take_without_budget(void *arg)
+{
+    void *buffer;
+
+    (void)arg;
+    assert_int_equal(abd_buffer_budget(), 0);
+    buffer = abd_buffer_take(5000, ABD_BUFFER_SPARE);
+    assert_non_null(buffer);
+    assert_int_equal((uintptr_t)buffer % 4096, 0);
+    memset(buffer, 1, 5000);
+    abd_buffer_give(buffer, 5000);
+    abd_pressure_start(&pressures[0], on_pressure, NULL);
+    abd_pressure_stop(&pressures[0]);
+}
+
+static void tools_have_no_budget(void **state)
+{
+    (void)state;
+    assert_int_equal(start_loops(1), 0);
+    run_on(abd_loop_at(0), take_without_budget, NULL);
+    stop_loops();
+}
+
+static void take_off_loop(void)
+{
+    abd_buffer_take(4096, ABD_BUFFER_NEEDED);
+}
+
+static void on_a_loop_only(void **state)
+{
+    char text[512];
+    int status = run_in_child(take_off_loop, text, sizeof text);
+
+    (void)state;
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    assert_non_null(strstr(text, "abd_buffer_take"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_quarter_is_not_spare),
+        cmocka_unit_test(waiters_get_what_is_spare),
+        cmocka_unit_test(and_so_do_those_of_other_loops),
+        cmocka_unit_test(who_is_asked_may_stop_others),
+        cmocka_unit_test(tools_have_no_budget),
+        cmocka_unit_test(on_a_loop_only),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
