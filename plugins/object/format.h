@@ -96,7 +96,9 @@ uint32_t unit_check(const uint8_t uuid[UUID_SIZE], uint64_t seq, uint64_t block,
                     const void *data);
 /* Writes the 8 bytes behind the data. */
 void unit_seal(uint8_t to[8], uint32_t check);
-/* False: damaged. */
+/* False: damaged.  Data and the 8 bytes that belong behind it may lie apart. */
+bool unit_is_good(const uint8_t *data, const uint8_t check[8],
+                  const uint8_t uuid[UUID_SIZE], uint64_t seq, uint64_t block);
 bool unit_verify(const uint8_t unit[UNIT_SIZE], const uint8_t uuid[UUID_SIZE],
                  uint64_t seq, uint64_t block);
 

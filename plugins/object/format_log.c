@@ -222,9 +222,15 @@ void unit_seal(uint8_t to[8], uint32_t check)
     memset(to + 4, 0, 4);
 }
 
+bool unit_is_good(const uint8_t *data, const uint8_t check[8],
+                  const uint8_t uuid[UUID_SIZE], uint64_t seq, uint64_t block)
+{
+    return load_le32(check) == unit_check(uuid, seq, block, data) &&
+           load_le32(check + 4) == 0;
+}
+
 bool unit_verify(const uint8_t unit[UNIT_SIZE], const uint8_t uuid[UUID_SIZE],
                  uint64_t seq, uint64_t block)
 {
-    return load_le32(unit + BLOCK_SIZE) == unit_check(uuid, seq, block, unit) &&
-           load_le32(unit + BLOCK_SIZE + 4) == 0;
+    return unit_is_good(unit, unit + BLOCK_SIZE, uuid, seq, block);
 }

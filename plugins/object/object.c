@@ -109,6 +109,29 @@ static void on_opened(struct volume *volume, int error, void *arg)
     abd_opened(pub, 0);
 }
 
+/* Of the server's budget: half of ours is taken for the log, the other half may
+ * become cache while nobody needs it; requests need the rest. */
+static int share_memory(const struct object_disk *disk,
+                        struct volume_options *options)
+{
+    uint64_t budget = abd_buffer_budget(), most = budget / 5 * 4;
+    uint64_t memory = disk->config->memory;
+
+    if (memory > most) {
+        abd_log(disk->pub->instance, disk->pub, ABD_ERROR,
+                "memory=%lluM: at most four fifths of --memory=%lluM are "
+                "allowed",
+                (unsigned long long)(memory / MIB),
+                (unsigned long long)(budget / MIB));
+        return EINVAL;
+    }
+    if (!memory)
+        memory = most < 64 * MIB ? most : 64 * MIB;
+    options->write_memory = options->read_only ? 0 : memory / 2;
+    options->cache_memory = memory - options->write_memory;
+    return 0;
+}
+
 static void object_open(struct abd_disk *pub)
 {
     const struct object_config *config = pub->instance->state;
@@ -124,6 +147,13 @@ static void object_open(struct abd_disk *pub)
     disk->pub = pub;
     disk->config = config;
     object_io_init(disk);
+    options.read_only = pub->read_only;
+    err = share_memory(disk, &options);
+    if (err) {
+        free(disk);
+        abd_opened(pub, err);
+        return;
+    }
     err = place_store(config->place, pub->loop, on_crash, disk, &disk->store,
                       why);
     if (err) {
@@ -133,7 +163,6 @@ static void object_open(struct abd_disk *pub)
         abd_opened(pub, err);
         return;
     }
-    options.read_only = pub->read_only;
     disk->volume.trusted = on_trusted;
     disk->volume.trouble = on_trouble;
     disk->volume.arg = disk;

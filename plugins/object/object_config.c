@@ -138,8 +138,11 @@ int object_configure(struct abd_instance *instance, const char *key,
         return set_size(instance, key, value, 64 * 1024, 256 * MIB, BLOCK_SIZE,
                         &options->object_size);
     if (strcmp(key, "memory") == 0)
-        return set_size(instance, key, value, 16 * MIB, UINT64_C(1) << 40, MIB,
+        return set_size(instance, key, value, 2 * MIB, UINT64_C(1) << 40, MIB,
                         &config->memory);
+    if (strcmp(key, "readahead") == 0)
+        return set_size(instance, key, value, 0, UINT64_C(1) << 30, BLOCK_SIZE,
+                        &options->readahead);
     if (strcmp(key, "seal-after") == 0)
         return set_time(instance, key, value, &options->seal_after_ns);
     if (strcmp(key, "retry-for") == 0)
@@ -177,8 +180,6 @@ int object_ready(struct abd_instance *instance)
                 "create=if-missing needs size=SIZE, too");
         return EINVAL;
     }
-    options->write_memory = config->memory / 2;
-    options->read_memory = config->memory / 4;
     config->where.retry_for_ns = options->retry_for_ns;
     /* Those of the reader, the writer's, and a few. */
     config->where.s3.requests = options->gets + WRITER_AHEAD + 8;
@@ -196,7 +197,6 @@ int object_create(struct abd_instance *instance)
         abd_log(instance, NULL, ABD_ERROR, "no memory");
         return ENOMEM;
     }
-    config->memory = 64 * MIB;
     config->options = (struct volume_options){
         .object_size = 8 * MIB,
         .take_over = true,
@@ -204,6 +204,7 @@ int object_create(struct abd_instance *instance)
         .retry_for_ns = UINT64_C(300000000000),
         .watch_ns = UINT64_C(10000000000),
         .gets = 128,
+        .readahead = 4 * MIB,
     };
     config->where.s3.stall_ns = UINT64_C(60000000000);
     instance->state = config;
@@ -232,7 +233,8 @@ const struct abd_parameter object_parameters[] = {
     {"size", "size=SIZE  of a volume that is created"},
     {"create", "create=if-missing|no  make the volume (default: no)"},
     {"object-size", "object-size=SIZE  of a volume that is created (8M)"},
-    {"memory", "memory=SIZE  for all that is cached and buffered (64M)"},
+    {"memory", "memory=SIZE  of the server's --memory (64M, or 4/5 of it)"},
+    {"readahead", "readahead=SIZE  for who reads sequentially (4M)"},
     {"seal-after", "seal-after=TIME  unflushed data is stored then (5s)"},
     {"requests", "requests=N  to the store at once (128)"},
     {"retry-for", "retry-for=TIME  before a request fails (5m)"},

@@ -22,7 +22,8 @@ struct io {
     int error;
     /* In whole blocks, what it touches. */
     uint64_t first, count;
-    uint8_t *edges;      /* patches: the first block and the last; reads: all */
+    uint8_t *edges; /* the first block and the last, where they are touched in
+                       part only */
     unsigned edges_left; /* to be read */
     bool holds;
     struct list behind; /* of a holder: who waits for it */
@@ -89,13 +90,34 @@ static bool is_whole(const struct abd_request *request)
     return (request->offset | request->length) % BLOCK_SIZE == 0;
 }
 
+static uint64_t head_of(const struct abd_request *request)
+{
+    return request->offset % BLOCK_SIZE;
+}
+
+static uint64_t tail_of(const struct abd_request *request)
+{
+    return (request->offset + request->length) % BLOCK_SIZE;
+}
+
+/* The parts of the edges that were asked for. */
+static void copy_edges(const struct io *io)
+{
+    const struct abd_request *request = io->request;
+    uint64_t head = head_of(request), tail = tail_of(request);
+    uint8_t *data = request->data;
+
+    if (io->read.first)
+        memcpy(data, io->read.first + head,
+               io->count == 1 ? request->length : BLOCK_SIZE - head);
+    if (io->read.last)
+        memcpy(data + request->length - tail, io->read.last, tail);
+}
+
 static void finish_read(struct io *io)
 {
-    struct abd_request *request = io->request;
-
     if (!io->read.error && io->edges)
-        memcpy(request->data, io->edges + request->offset % BLOCK_SIZE,
-               request->length);
+        copy_edges(io);
     finish(io, io->read.error);
 }
 
@@ -112,13 +134,21 @@ static void start_read(struct io *io)
     io->read.count = io->count;
     io->read.into = io->request->data;
     io->read.done = on_read;
+    io->read.reads_on = true;
     if (!is_whole(io->request)) {
-        io->edges = malloc(io->count * BLOCK_SIZE);
+        uint64_t head = head_of(io->request), tail = tail_of(io->request);
+
+        io->edges = malloc((size_t)2 * BLOCK_SIZE);
         if (!io->edges) {
             finish(io, ENOMEM);
             return;
         }
-        io->read.into = io->edges;
+        if (head || io->count == 1) {
+            io->read.first = io->edges;
+            io->read.into += head ? BLOCK_SIZE - head : 0;
+        }
+        if (tail && io->count > 1)
+            io->read.last = io->edges + BLOCK_SIZE;
     }
     if (reader_start(&disk->volume.reader, &io->read))
         finish_read(io);
@@ -155,16 +185,6 @@ static void changed(struct io *io, int error)
         flush(io);
     else
         finish(io, error);
-}
-
-static uint64_t head_of(const struct abd_request *request)
-{
-    return request->offset % BLOCK_SIZE;
-}
-
-static uint64_t tail_of(const struct abd_request *request)
-{
-    return (request->offset + request->length) % BLOCK_SIZE;
 }
 
 /* The bytes of the request that lie at this place of it; a ZERO has zeroes. */

@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright the abdkit authors */
 
-/* See reader.h. */
+/* See reader.h.
+ *
+ *     look_up() -> holes, the writer's memory, the cache: at once
+ *               -> what is coming into the cache: waiter, then look_up() again
+ *               -> fetches: waiting -> fetching -> verified
+ *
+ * A read ends when the last of its waiters and fetches has. */
 #include "reader.h"
 
+#include "fetch.h"
 #include "volume.h"
 
 #include <assert.h>
@@ -13,36 +20,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A part of an object that is fetched, and which of the read's blocks are
- * where in it. */
-struct piece {
-    uint64_t block;
-    uint32_t count;
-    uint32_t at; /* bytes from the begin of the fetch */
-};
-
-struct fetch {
-    struct list link;
-    struct reader *reader;
+/* For what is coming into the cache. */
+struct waiter {
+    struct list link; /* in the line's */
     struct reader_read *read;
-    uint64_t seq, offset, length; /* bytes in the object */
-    struct piece *pieces;
-    unsigned pieces_n, pieces_size;
-    uint8_t *buffer; /* while it is fetched */
-    unsigned tries;
-    char name[NAME_SIZE];
-    struct store_call call;
+    uint64_t block, count;
 };
 
 static void go_on(struct reader *reader);
+static void look_up(struct reader *reader, struct reader_read *read,
+                    uint64_t block, uint64_t end);
 
-void reader_init(struct reader *reader, struct volume *volume, uint64_t memory)
+int reader_init(struct reader *reader, struct volume *volume, uint64_t memory,
+                uint64_t ahead)
 {
+    memset(reader, 0, sizeof *reader);
     reader->volume = volume;
-    reader->memory = memory;
+    reader->readahead.max = ahead / BLOCK_SIZE;
     list_init(&reader->waiting);
+    list_init(&reader->waiting_ahead);
     list_init(&reader->fetching);
+    return cache_init(&reader->cache, memory);
 }
+
+void reader_finish(struct reader *reader)
+{
+    cache_finish(&reader->cache);
+}
+
+/* --- the end of a read --- */
 
 __attribute__((format(printf, 4, 5))) static void read_failed(
     struct reader_read *read, int error, uint64_t block, const char *format,
@@ -59,75 +65,38 @@ __attribute__((format(printf, 4, 5))) static void read_failed(
     va_end(args);
 }
 
-static void fetch_free(struct fetch *fetch)
+/* One of what it waits for has ended. */
+static void read_part_ended(struct reader *reader, struct reader_read *read)
 {
-    free(fetch->buffer);
-    free(fetch->pieces);
-    free(fetch);
+    if (--read->fetches > 0)
+        return;
+    reader->under_way -= read->count;
+    read->done(read);
 }
 
 /* --- what is to be fetched --- */
 
-static bool add_piece(struct fetch *fetch, uint64_t block, uint64_t count,
-                      uint64_t offset)
-{
-    if (fetch->pieces_n == fetch->pieces_size) {
-        unsigned size = fetch->pieces_size ? fetch->pieces_size * 2 : 4;
-        struct piece *pieces = realloc(fetch->pieces, size * sizeof *pieces);
-
-        if (!pieces)
-            return false;
-        fetch->pieces = pieces;
-        fetch->pieces_size = size;
-    }
-    fetch->pieces[fetch->pieces_n++] =
-        (struct piece){.block = block,
-                       .count = (uint32_t)count,
-                       .at = (uint32_t)(offset - fetch->offset)};
-    fetch->length = offset - fetch->offset + count * UNIT_SIZE;
-    return true;
-}
-
-/* Does it go on with what this one fetches? */
-static bool belongs_to(const struct fetch *fetch, uint64_t seq, uint64_t offset,
-                       uint64_t length)
-{
-    uint64_t end = fetch->offset + fetch->length;
-
-    return fetch->seq == seq && offset >= end &&
-           offset - end <= READER_GAP_MAX &&
-           offset + length - fetch->offset <= READER_GET_MAX;
-}
-
-static struct fetch *new_fetch(struct reader *reader, struct reader_read *read,
-                               uint64_t seq, uint64_t offset)
-{
-    struct fetch *fetch = calloc(1, sizeof *fetch);
-
-    if (!fetch)
-        return NULL;
-    fetch->reader = reader;
-    fetch->read = read;
-    fetch->seq = seq;
-    fetch->offset = offset;
-    list_append(&reader->waiting, &fetch->link);
-    read->fetches++;
-    return fetch;
-}
-
-/* Blocks of one object in a row, cut to what one GET brings. */
+/* Units in a row, cut to what one GET brings.  A fetch that comes to be joins
+ * the queue. */
 static bool want(struct reader *reader, struct reader_read *read,
                  struct fetch **last, struct extent extent)
 {
+    struct list *queue = read ? &reader->waiting : &reader->waiting_ahead;
     uint64_t offset = (uint64_t)extent.offset * 8;
 
     while (extent.count > 0) {
         uint64_t n = READER_GET_MAX / UNIT_SIZE;
 
         n = n < extent.count ? n : extent.count;
-        if (!*last || !belongs_to(*last, extent.seq, offset, n * UNIT_SIZE))
-            *last = new_fetch(reader, read, extent.seq, offset);
-        if (!*last || !add_piece(*last, extent.block, n, offset))
+        if (!*last || !fetch_takes(*last, extent.seq, offset, n * UNIT_SIZE)) {
+            *last = fetch_new(reader, read, extent.seq, offset);
+            if (!*last)
+                return false;
+            list_append(queue, &(*last)->link);
+            if (read)
+                read->fetches++;
+        }
+        if (!fetch_add(*last, extent.block, n, offset))
             return false;
         extent.block += n;
         extent.count -= n;
@@ -136,17 +105,138 @@ static bool want(struct reader *reader, struct reader_read *read,
     return true;
 }
 
-static void copy_from_memory(struct reader *reader, const struct extent *extent,
-                             uint8_t *to, bool *ret_here)
+/* The first `count` units of the extent, and what is left of it. */
+static struct extent split(struct extent *extent, uint64_t count)
+{
+    struct extent head = *extent;
+
+    head.count = count;
+    extent->block += count;
+    extent->count -= count;
+    extent->offset += (uint32_t)(count * UNIT_SIZE / 8);
+    return head;
+}
+
+static bool copy_from_memory(struct reader *reader,
+                             const struct reader_read *read,
+                             const struct extent *extent)
 {
     const struct writer *writer = &reader->volume->writer;
 
-    *ret_here = true;
-    for (uint64_t i = 0; i < extent->count && *ret_here; i++)
-        *ret_here = writer_copy(writer, extent->seq,
-                                (uint64_t)extent->offset * 8 + i * UNIT_SIZE,
-                                to + i * BLOCK_SIZE, BLOCK_SIZE);
-    assert(*ret_here || extent->kind == EXTENT_DATA);
+    for (uint64_t i = 0; i < extent->count; i++)
+        if (!writer_copy(writer, extent->seq,
+                         (uint64_t)extent->offset * 8 + i * UNIT_SIZE,
+                         reader_place(read, extent->block + i), BLOCK_SIZE)) {
+            assert(i == 0 && extent->kind == EXTENT_DATA);
+            return false;
+        }
+    return true;
+}
+
+/* --- the cache --- */
+
+static bool copy_from_cache(struct reader *reader,
+                            const struct reader_read *read,
+                            struct cache_line *line,
+                            const struct extent *extent)
+{
+    uint64_t unit = cache_unit((uint64_t)extent->offset * 8);
+    const uint8_t *bytes = cache_get(line, unit);
+
+    if (!bytes)
+        return false;
+    if (!unit_verify(bytes, reader->volume->superblock.uuid, extent->seq,
+                     extent->block)) {
+        reader->damaged++;
+        cache_drop(line, unit);
+        return false;
+    }
+    memcpy(reader_place(read, extent->block), bytes, BLOCK_SIZE);
+    return true;
+}
+
+/* As many units from the extent's begin on as are coming in this line. */
+static uint64_t coming(const struct cache_line *line,
+                       const struct extent *extent)
+{
+    uint64_t unit = cache_unit((uint64_t)extent->offset * 8);
+    uint64_t n = 0;
+
+    while (n < extent->count && (unit + n) / CACHE_UNITS == line->number &&
+           cache_is_coming(line, unit + n))
+        n++;
+    return n;
+}
+
+static bool wait_for(struct reader_read *read, struct cache_line *line,
+                     const struct extent *extent)
+{
+    struct waiter *waiter = malloc(sizeof *waiter);
+
+    if (!waiter)
+        return false;
+    *waiter = (struct waiter){
+        .read = read, .block = extent->block, .count = extent->count};
+    list_append(&line->waiters, &waiter->link);
+    read->fetches++;
+    return true;
+}
+
+/* All that was coming in the line has come, or won't. */
+static void tell_waiters(struct reader *reader, struct cache_line *line)
+{
+    struct list told;
+    struct list *link;
+
+    list_init(&told);
+    list_append_all(&told, &line->waiters);
+    while ((link = list_take_first(&told))) {
+        struct waiter waiter = *container_of(link, struct waiter, link);
+        struct reader_read *read = waiter.read;
+
+        free(container_of(link, struct waiter, link));
+        if (volume_check(reader->volume))
+            read_failed(read, volume_check(reader->volume), waiter.block, "%s",
+                        reader->volume->why);
+        else
+            look_up(reader, read, waiter.block, waiter.block + waiter.count);
+        read_part_ended(reader, read);
+    }
+}
+
+/* The units of an extent that is in the store: from the cache, or to be waited
+ * for, or to be fetched. */
+static bool look_up_stored(struct reader *reader, struct reader_read *read,
+                           struct fetch **last, struct extent extent)
+{
+    struct cache *cache = &reader->cache;
+
+    if (cache->slabs_n == 0) {
+        cache->misses += extent.count;
+        return want(reader, read, last, extent);
+    }
+    while (extent.count > 0) {
+        uint64_t unit = cache_unit((uint64_t)extent.offset * 8);
+        struct cache_line *line = cache_find(cache, extent.seq, unit);
+        uint64_t n = line ? coming(line, &extent) : 0;
+        struct extent head;
+
+        if (n > 0) {
+            head = split(&extent, n);
+            if (!wait_for(read, line, &head))
+                return false;
+            continue;
+        }
+        head = split(&extent, 1);
+        if (line && copy_from_cache(reader, read, line, &head)) {
+            cache->hits++;
+        } else {
+            cache->misses++;
+            if (!want(reader, read, last, head))
+                return false;
+        }
+    }
+    return true;
 }
 
 /* Fills in what is known at once, and queues fetches for the rest. */
@@ -157,136 +247,206 @@ static void look_up(struct reader *reader, struct reader_read *read,
 
     while (block < end) {
         struct extent extent = map_at(reader->volume->map, block, end);
-        uint8_t *to = read->into + (block - read->block) * BLOCK_SIZE;
-        bool here;
 
         if (extent.kind == EXTENT_HOLE || extent.kind == EXTENT_ZERO) {
-            memset(to, 0, extent.count * BLOCK_SIZE);
-        } else {
-            copy_from_memory(reader, &extent, to, &here);
-            if (!here && !want(reader, read, &last, extent)) {
-                read_failed(read, ENOMEM, block, "no memory");
-                return;
-            }
+            for (uint64_t i = 0; i < extent.count; i++)
+                memset(reader_place(read, block + i), 0, BLOCK_SIZE);
+        } else if (!copy_from_memory(reader, read, &extent) &&
+                   !look_up_stored(reader, read, &last, extent)) {
+            read_failed(read, ENOMEM, block, "no memory");
+            return;
         }
         block += extent.count;
     }
 }
 
-/* --- fetching --- */
+/* --- ahead --- */
 
-/* The damaged block, or UINT64_MAX. */
-static uint64_t unpack(struct fetch *fetch)
+/* The next units of the extent that can be fetched ahead in a row, in one GET;
+ * 0: the first is here, or coming, or there is no room. */
+static uint64_t expect(struct reader *reader, const struct extent *extent,
+                       bool *ret_full)
 {
-    const struct reader_read *read = fetch->read;
-    const uint8_t *uuid = fetch->reader->volume->superblock.uuid;
+    struct cache *cache = &reader->cache;
+    uint64_t unit = cache_unit((uint64_t)extent->offset * 8);
+    uint64_t n = 0;
 
-    for (unsigned i = 0; i < fetch->pieces_n; i++) {
-        const struct piece *piece = &fetch->pieces[i];
+    for (; n < extent->count && n < READER_GET_MAX / UNIT_SIZE; n++) {
+        const struct cache_line *line =
+            cache_find(cache, extent->seq, unit + n);
 
-        for (uint32_t k = 0; k < piece->count; k++) {
-            const uint8_t *unit =
-                fetch->buffer + piece->at + (uint64_t)k * UNIT_SIZE;
-            uint64_t block = piece->block + k;
-
-            if (!unit_verify(unit, uuid, fetch->seq, block))
-                return block;
-            memcpy(read->into + (block - read->block) * BLOCK_SIZE, unit,
-                   BLOCK_SIZE);
+        if (line &&
+            (cache_is_coming(line, unit + n) || cache_has(line, unit + n)))
+            return n;
+        if (!cache_expect(cache, extent->seq, unit + n)) {
+            *ret_full = true;
+            return n;
         }
     }
-    return UINT64_MAX;
+    return n;
 }
 
-static void fetch_ended(struct fetch *fetch)
+/* They are in no fetch, and nobody has seen that they were expected. */
+static void forget(struct reader *reader, const struct extent *extent)
+{
+    uint64_t unit = cache_unit((uint64_t)extent->offset * 8);
+
+    for (uint64_t i = 0; i < extent->count; i++)
+        cache_came(&reader->cache, extent->seq, unit + i, false);
+}
+
+static bool look_ahead(struct reader *reader, struct fetch **last,
+                       struct extent extent)
+{
+    bool is_full = false;
+
+    while (extent.count > 0 && !is_full) {
+        uint64_t n = expect(reader, &extent, &is_full);
+        struct extent head = split(&extent, n ? n : 1);
+
+        if (n > 0 && !want(reader, NULL, last, head)) {
+            forget(reader, &head);
+            return false;
+        }
+    }
+    return !is_full;
+}
+
+void reader_look_ahead(struct reader *reader, uint64_t block, uint64_t end)
+{
+    struct fetch *last = NULL;
+
+    while (block < end) {
+        struct extent extent = map_at(reader->volume->map, block, end);
+
+        if (extent.kind == EXTENT_DATA &&
+            extent.seq <= reader->volume->writer.committed &&
+            !look_ahead(reader, &last, extent))
+            break;
+        block += extent.count;
+    }
+    go_on(reader);
+}
+
+/* Its units have come, or they have not: who waits for them looks again. */
+static void ahead_ended(struct fetch *fetch, bool is_here)
+{
+    struct reader *reader = fetch->reader;
+
+    for (unsigned i = 0; i < fetch->pieces_n; i++) {
+        const struct fetch_piece *piece = &fetch->pieces[i];
+        uint64_t unit = cache_unit(fetch->offset + piece->at);
+
+        for (uint32_t k = 0; k < piece->count; k++) {
+            struct cache_line *line =
+                cache_came(&reader->cache, fetch->seq, unit + k, is_here);
+
+            if (!line->coming)
+                tell_waiters(reader, line);
+        }
+    }
+}
+
+/* --- fetching --- */
+
+static void fetch_ended(struct fetch *fetch, bool is_here)
 {
     struct reader *reader = fetch->reader;
     struct reader_read *read = fetch->read;
 
     list_remove(&fetch->link);
     reader->fetching_n--;
-    reader->memory_used -= fetch->length;
+    if (read) {
+        read_part_ended(reader, read);
+    } else {
+        reader->fetching_ahead--;
+        ahead_ended(fetch, is_here);
+    }
     fetch_free(fetch);
-    if (--read->fetches == 0)
-        read->done(read);
     go_on(reader);
-    if (reader->fetching_n == 0 && reader->volume->state != VOLUME_SERVING)
+    if (reader->fetching_n == 0)
         volume_idle(reader->volume);
 }
 
-static void send_get(struct fetch *fetch);
+static void on_get(struct store_call *call);
+
+/* True: it is sent once more. */
+static bool try_again(struct fetch *fetch)
+{
+    fetch->reader->damaged++;
+    if (++fetch->tries >= READER_TRIES ||
+        volume_check(fetch->reader->volume) != 0)
+        return false;
+    fetch_send(fetch, on_get);
+    return true;
+}
 
 static void on_get(struct store_call *call)
 {
     struct fetch *fetch = call->arg;
-    uint64_t first = fetch->pieces[0].block;
-    uint64_t damaged;
+    uint64_t first = fetch->pieces[0].block, damaged;
+    bool is_whole = call->result == STORE_OK && call->got == fetch->length;
 
+    if (call->result == STORE_OK)
+        fetch->reader->bytes_read += call->got;
+    if (!fetch->read) {
+        fetch_ended(fetch, is_whole);
+        return;
+    }
     if (call->result != STORE_OK) {
         /* No object of the log is ever deleted yet, so that one is missing is
          * no reason to look it up again. */
         read_failed(fetch->read, EIO, first, "log object %llu: %s",
                     (unsigned long long)fetch->seq, call->why);
     } else {
-        fetch->reader->bytes_read += call->got;
-        damaged = call->got < fetch->length ? first : unpack(fetch);
+        damaged = is_whole ? fetch_verify(fetch) : first;
         if (damaged != UINT64_MAX) {
-            fetch->reader->damaged++;
-            if (++fetch->tries < READER_TRIES &&
-                volume_check(fetch->reader->volume) == 0) {
-                send_get(fetch);
+            if (try_again(fetch))
                 return;
-            }
             read_failed(fetch->read, EIO, damaged, "log object %llu is damaged",
                         (unsigned long long)fetch->seq);
         }
     }
-    fetch_ended(fetch);
+    fetch_ended(fetch, false);
 }
 
-static void send_get(struct fetch *fetch)
+/* The next one whose turn it is; NULL: it is nobody's. */
+static struct fetch *next_fetch(struct reader *reader)
 {
-    struct store_call *call = &fetch->call;
+    unsigned gets = reader->volume->options.gets;
 
-    memset(call, 0, sizeof *call);
-    call->verb = STORE_GET;
-    call->name = fetch->name;
-    call->offset = fetch->offset;
-    call->length = fetch->length;
-    call->into = fetch->buffer;
-    call->into_max = fetch->length;
-    call->done = on_get;
-    call->arg = fetch;
-    store_start(fetch->reader->volume->store, call);
+    if (reader->fetching_n >= gets)
+        return NULL;
+    if (!list_is_empty(&reader->waiting))
+        return list_first(&reader->waiting, struct fetch, link);
+    /* Those who wait already shall not find all GETs taken. */
+    if (reader->fetching_ahead >= (gets + 1) / 2 ||
+        volume_check(reader->volume) != 0)
+        return NULL;
+    return list_first(&reader->waiting_ahead, struct fetch, link);
 }
 
 /* Starts what there is room for. */
 static void go_on(struct reader *reader)
 {
-    const struct volume *volume = reader->volume;
+    struct fetch *fetch;
 
-    while (!list_is_empty(&reader->waiting)) {
-        struct fetch *fetch =
-            container_of(reader->waiting.next, struct fetch, link);
-
-        if (reader->fetching_n >= volume->options.gets ||
-            (reader->fetching_n > 0 &&
-             reader->memory_used + fetch->length > reader->memory))
-            return;
+    while ((fetch = next_fetch(reader))) {
         list_remove(&fetch->link);
         list_append(&reader->fetching, &fetch->link);
         reader->fetching_n++;
-        reader->memory_used += fetch->length;
-        fetch->buffer = malloc(fetch->length);
-        if (!fetch->buffer || fetch->read->error) {
-            read_failed(fetch->read, ENOMEM, fetch->pieces[0].block,
-                        "no memory");
-            fetch_ended(fetch);
+        if (!fetch->read)
+            reader->fetching_ahead++;
+        /* Without a piece there was no memory for it. */
+        if ((fetch->read && fetch->read->error) || fetch->pieces_n == 0 ||
+            !fetch_prepare(fetch)) {
+            if (fetch->read)
+                read_failed(fetch->read, ENOMEM, fetch->read->block,
+                            "no memory");
+            fetch_ended(fetch, false);
             return; /* it went on itself */
         }
-        name_log(fetch->name, volume->superblock.uuid,
-                 volume_epoch_of(volume, fetch->seq), fetch->seq);
-        send_get(fetch);
+        fetch_send(fetch, on_get);
     }
 }
 
@@ -301,10 +461,32 @@ bool reader_start(struct reader *reader, struct reader_read *read)
         read_failed(read, err, read->block, "%s", reader->volume->why);
     else
         look_up(reader, read, read->block, read->block + read->count);
-    if (read->fetches == 1)
-        return true;
+    reader->under_way += read->count;
+    if (!err && read->reads_on)
+        readahead_note(reader, read->block, read->count);
     go_on(reader);
-    return --read->fetches == 0;
+    if (--read->fetches > 0)
+        return false;
+    reader->under_way -= read->count;
+    return true;
+}
+
+void reader_stop_ahead(struct reader *reader)
+{
+    struct list *link;
+
+    while ((link = list_take_first(&reader->waiting_ahead))) {
+        struct fetch *fetch = container_of(link, struct fetch, link);
+
+        ahead_ended(fetch, false);
+        fetch_free(fetch);
+    }
+    list_for_each_safe (at, &reader->fetching) {
+        struct fetch *fetch = container_of(at, struct fetch, link);
+
+        if (!fetch->read)
+            store_cancel(reader->volume->store, &fetch->call);
+    }
 }
 
 void reader_abandon(struct reader *reader, int error)
@@ -315,15 +497,15 @@ void reader_abandon(struct reader *reader, int error)
         struct fetch *fetch = container_of(link, struct fetch, link);
         struct reader_read *read = fetch->read;
 
-        read_failed(read, error, fetch->pieces_n ? fetch->pieces[0].block : 0,
-                    "%s", reader->volume->why);
+        read_failed(read, error, read->block, "%s", reader->volume->why);
         fetch_free(fetch);
-        if (--read->fetches == 0)
-            read->done(read);
+        read_part_ended(reader, read);
     }
     list_for_each_safe (at, &reader->fetching) {
         struct fetch *fetch = container_of(at, struct fetch, link);
 
-        store_cancel(reader->volume->store, &fetch->call);
+        if (fetch->read)
+            store_cancel(reader->volume->store, &fetch->call);
     }
+    reader_stop_ahead(reader);
 }

@@ -4,12 +4,18 @@
 /* The reading end: from blocks to the objects that hold them.
  *
  * Neighbouring extents of one object become one GET; all GETs of a read run at
- * once, up to `gets` for the volume.  Every block is verified (P4): what is
- * short or damaged is fetched again, then it is EIO, never zeroes. */
+ * once, up to `gets` for the volume.  What comes lies at once where it is
+ * wanted, so reading needs no buffers.  Every block is verified (P4): what is
+ * short or damaged is fetched again, then it is EIO, never zeroes.
+ *
+ * The cache keeps what small reads have brought, and what readahead.c brings
+ * for those who read on. */
 #ifndef ABD_OBJECT_READER_H
 #define ABD_OBJECT_READER_H
 
+#include "cache.h"
 #include "format.h"
+#include "readahead.h"
 #include "store.h"
 
 #include "base/list.h"
@@ -24,13 +30,19 @@ struct volume;
 #define READER_GET_MAX (1024 * 1024)
 /* A GET that brought damage is sent so often. */
 #define READER_TRIES 3
+/* Reads of so many blocks are worth being kept: longer ones cost one round trip
+ * again, too, and would push out all others. */
+#define READER_KEPT 16
 
 struct reader {
     struct volume *volume;
     struct list waiting; /* struct fetch */
+    struct list waiting_ahead;
     struct list fetching;
-    unsigned fetching_n;
-    uint64_t memory, memory_used; /* of buffers */
+    unsigned fetching_n, fetching_ahead;
+    uint64_t under_way; /* blocks that requests wait for */
+    struct cache cache;
+    struct readahead readahead;
     /* For the status. */
     uint64_t bytes_read, damaged;
 };
@@ -38,7 +50,11 @@ struct reader {
 /* Whole blocks.  The caller's, until done(). */
 struct reader_read {
     uint64_t block, count;
-    uint8_t *into;
+    uint8_t *into; /* for those that go nowhere else */
+    /* Where the first and the last of them go instead; NULL: nowhere else.  If
+     * it is just one, first counts. */
+    uint8_t *first, *last;
+    bool reads_on; /* others will follow: worth looking ahead for */
     void (*done)(struct reader_read *read);
     /* The answer: 0 or an errno value, and where. */
     int error;
@@ -47,9 +63,17 @@ struct reader_read {
     unsigned fetches; /* under way */
 };
 
-void reader_init(struct reader *reader, struct volume *volume, uint64_t memory);
+/* 0 or ENOMEM.  memory: of the cache; ahead: of it, for readahead. */
+int reader_init(struct reader *reader, struct volume *volume, uint64_t memory,
+                uint64_t ahead);
+void reader_finish(struct reader *reader);
 /* True: it has ended already, and done() is not called. */
 bool reader_start(struct reader *reader, struct reader_read *read);
+/* Fetches what is not there of these blocks into the cache, as far as it has
+ * room. */
+void reader_look_ahead(struct reader *reader, uint64_t block, uint64_t end);
+/* Nobody reads on: what was to be fetched ahead is not wanted any more. */
+void reader_stop_ahead(struct reader *reader);
 /* The volume is lost: every read ends with this, as soon as the store lets go
  * of it. */
 void reader_abandon(struct reader *reader, int error);

@@ -33,7 +33,7 @@ void s3_answer_begin(struct s3_request *request)
     request->range_size = UINT64_MAX;
     request->retry_after_s = 0;
     request->date_s = 0;
-    call->got = 0;
+    store_begin_bytes(call);
     call->size = UINT64_MAX;
     call->more = false;
     call->retry_after_ns = 0;
@@ -129,7 +129,6 @@ bool s3_answer_bytes(struct http_call *http, const void *bytes, size_t n)
 {
     struct s3_request *request = http->arg;
     struct store_call *call = request->call;
-    uint64_t room;
     bool first = request->first;
 
     request->first = false;
@@ -140,12 +139,7 @@ bool s3_answer_bytes(struct http_call *http, const void *bytes, size_t n)
     if (request->document ||
         (first && http->status == 200 && n > 0 && *(const char *)bytes == '<'))
         return feed_document(request, bytes, n);
-    room = (call->length ? call->length : call->into_max) - call->got;
-    if (n > room)
-        return false;
-    memcpy((char *)call->into + call->got, bytes, n);
-    call->got += n;
-    return true;
+    return store_put_bytes(call, bytes, n);
 }
 
 /* --- when it has ended --- */
@@ -338,13 +332,15 @@ static enum s3_advice of_refusal(struct s3_request *request, const char *code)
     }
 }
 
-/* Nothing lies at the offset: an empty part, as a file would have it. */
+/* Nothing lies at the offset, which is right only at the begin of an object
+ * that is empty. */
 static enum s3_advice of_unsatisfiable(struct s3_request *request)
 {
     struct store_call *call = request->call;
 
-    call->got = 0;
-    call->size = request->range_size;
+    if (call->offset > 0)
+        return answer(request, STORE_BROKEN, "a range behind its end");
+    call->size = 0;
     return answer(request, STORE_OK, "");
 }
 

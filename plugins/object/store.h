@@ -53,6 +53,10 @@ struct store_call {
     uint64_t offset; /* GET */
     void *into; /* GET: room for length bytes (or into_max, if that is 0) */
     uint64_t into_max;
+    /* GET, instead of that: places for length bytes, one behind the other. What
+     * comes of a try that fails may lie there, too. */
+    const struct iovec *places;
+    unsigned places_n;
     const char *after; /* LIST: names behind this one; NULL: all */
     /* LIST: called for each name (without the store's prefix), in order, before
      * done(); on the loop. */
@@ -80,6 +84,8 @@ struct store_call {
     struct abd_work work;
     struct abd_timer timer;
     void *state;
+    unsigned place; /* where the next byte of a GET goes ... */
+    size_t in_place;
 };
 
 struct store_class {
@@ -118,6 +124,18 @@ static inline void store_cancel(struct store *store, struct store_call *call)
 }
 
 void store_destroy(struct store *store); /* with all that is below it */
+
+/* A GET's bytes, as they come, for implementations.  Begins anew. */
+void store_begin_bytes(struct store_call *call);
+/* Where the next ones go, at most *ret_room of them; NULL: there is no more
+ * room. */
+void *store_next_bytes(const struct store_call *call, size_t *ret_room);
+/* So many have been put there. */
+void store_got_bytes(struct store_call *call, size_t n);
+/* Puts them there; false: they don't fit. */
+bool store_put_bytes(struct store_call *call, const void *bytes, size_t n);
+/* The byte of that number, of those that came. */
+uint8_t *store_byte_at(const struct store_call *call, uint64_t at);
 
 /* Sets the answer; of this module's implementations only. */
 void store_answer(struct store_call *call, enum store_result result,

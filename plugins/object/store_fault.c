@@ -114,9 +114,8 @@ static void on_answer(struct store_call *call)
     }
     if (fault->flip && call->verb == STORE_GET && call->result == STORE_OK &&
         call->got > 0) {
-        uint8_t *bytes = call->into;
-
-        bytes[fault->chance % call->got] ^= 1 << fault->chance / 4096 % 8;
+        *store_byte_at(call, fault->chance % call->got) ^=
+            1 << fault->chance / 4096 % 8;
     }
     end(fault);
 }

@@ -98,6 +98,7 @@ static void stop(struct volume *volume)
     abd_timer_stop(&volume->breath_timer);
     if (volume->watching)
         store_cancel(volume->store, &volume->watch_call);
+    reader_stop_ahead(&volume->reader);
     if (is_idle(volume))
         volume_idle(volume);
 }
@@ -194,6 +195,7 @@ void volume_close(struct volume *volume,
 void volume_finish(struct volume *volume)
 {
     writer_finish(&volume->writer);
+    reader_finish(&volume->reader);
     map_destroy(volume->map);
     free(volume->epochs);
     volume->map = NULL;

@@ -47,8 +47,10 @@ struct volume_options {
     bool take_over; /* also if the one before did not close it */
     bool read_only; /* no claim: what is there is read */
     uint64_t seal_after_ns, retry_for_ns, watch_ns;
-    uint64_t write_memory, read_memory; /* bytes */
-    unsigned gets;                      /* at once */
+    /* Bytes: what is taken for the log, and what the cache may have of what
+     * nobody needs; how far is read ahead. */
+    uint64_t write_memory, cache_memory, readahead;
+    unsigned gets; /* at once */
 };
 
 struct volume {

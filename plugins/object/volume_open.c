@@ -505,10 +505,12 @@ void volume_open(struct volume *volume, struct abd_loop *loop,
                               .trusted = volume->trusted,
                               .trouble = volume->trouble,
                               .arg = volume->arg};
-    reader_init(&volume->reader, volume, options->read_memory);
     volume->map = map_create();
-    if (writer_init(&volume->writer, volume, options->write_memory) ||
-        !volume->map || !opening)
+    err = reader_init(&volume->reader, volume, options->cache_memory,
+                      options->readahead);
+    if (!err)
+        err = writer_init(&volume->writer, volume, options->write_memory);
+    if (!volume->map || !opening)
         err = ENOMEM;
     if (opening)
         opening->buffer = malloc(JSON_MAX);
@@ -516,7 +518,9 @@ void volume_open(struct volume *volume, struct abd_loop *loop,
         if (opening)
             free(opening->buffer);
         free(opening);
-        snprintf(volume->why, sizeof volume->why, "no memory");
+        snprintf(volume->why, sizeof volume->why,
+                 "no memory, or less than %llu MiB of --memory are free",
+                 (unsigned long long)(options->write_memory >> 20));
         opened(volume, ENOMEM, arg);
         return;
     }

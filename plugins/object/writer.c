@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 int writer_init(struct writer *writer, struct volume *volume,
                 uint64_t memory_size)
@@ -21,20 +20,18 @@ int writer_init(struct writer *writer, struct volume *volume,
     writer->volume = volume;
     list_init(&writer->objects);
     list_init(&writer->waits);
-    writer->memory_size = (uint64_t)n * WRITER_CHUNK;
-    writer->memory = mmap(NULL, writer->memory_size, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     writer->free_chunks = calloc(n, sizeof *writer->free_chunks);
     writer->spare_head = malloc(WRITER_HEAD_MAX);
-    if (writer->memory == MAP_FAILED) {
-        writer->memory = NULL;
-        return ENOMEM;
-    }
     if (!writer->free_chunks || !writer->spare_head)
         return ENOMEM;
-    for (unsigned i = n; i > 0; i--)
-        writer->free_chunks[writer->free_n++] =
-            writer->memory + (uint64_t)(i - 1) * WRITER_CHUNK;
+    /* All at once: nobody may wait for memory with a request in hand. */
+    while (writer->free_n < n) {
+        uint8_t *chunk = abd_buffer_take(WRITER_CHUNK, ABD_BUFFER_NEEDED);
+
+        if (!chunk)
+            return ENOMEM;
+        writer->free_chunks[writer->free_n++] = chunk;
+    }
     writer->total = n;
     return 0;
 }
@@ -46,19 +43,25 @@ void writer_start(struct writer *writer, uint64_t seq, uint32_t last_crc)
     writer->last_crc = last_crc;
 }
 
+static void drop_object(struct writer *writer, struct log_object *object)
+{
+    writer_give_chunks(writer, object);
+    log_object_free(object);
+}
+
 void writer_finish(struct writer *writer)
 {
     struct list *link;
 
     abd_timer_stop(&writer->seal_timer);
     while ((link = list_take_first(&writer->objects)))
-        log_object_free(container_of(link, struct log_object, link));
+        drop_object(writer, container_of(link, struct log_object, link));
+    while (writer->free_n > 0)
+        abd_buffer_give(writer->free_chunks[--writer->free_n], WRITER_CHUNK);
     free(writer->free_chunks);
     free(writer->spare_head);
-    if (writer->memory)
-        munmap(writer->memory, writer->memory_size);
     writer->free_chunks = NULL;
-    writer->spare_head = writer->memory = NULL;
+    writer->spare_head = NULL;
 }
 
 /* --- the open object --- */

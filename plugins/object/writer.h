@@ -72,8 +72,6 @@ struct writer {
     struct abd_timer seal_timer;
     bool seal_timer_runs;
     /* Chunks. */
-    uint8_t *memory;
-    uint64_t memory_size;
     uint8_t **free_chunks;
     unsigned free_n, total;
     uint8_t *spare_head; /* for when there is no memory; NULL: in use */

@@ -50,7 +50,7 @@ static void tell_room(struct writer *writer)
     abd_post(writer->volume->loop, &writer->room_task, on_room_task, writer);
 }
 
-static void give_chunks(struct writer *writer, struct log_object *object)
+void writer_give_chunks(struct writer *writer, struct log_object *object)
 {
     for (unsigned i = 0; i < object->chunks_n; i++)
         writer->free_chunks[writer->free_n++] = object->chunks[i];
@@ -135,7 +135,7 @@ static void on_put(struct store_call *call)
         writer->putting--;
         writer->objects_stored++;
         writer->bytes_stored += call->length;
-        give_chunks(writer, object);
+        writer_give_chunks(writer, object);
         if (!writer->spare_head) {
             writer->spare_head = object->head;
             object->head = NULL;

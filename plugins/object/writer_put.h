@@ -19,6 +19,8 @@ void writer_seal_soon(struct writer *writer);
 /* Somebody lacks memory: what is open is sealed, so that it comes back. */
 void writer_make_room(struct writer *writer);
 
+/* Its memory is free for others. */
+void writer_give_chunks(struct writer *writer, struct log_object *object);
 void log_object_free(struct log_object *object);
 
 #endif

@@ -348,7 +348,6 @@ int main(int argc, char **argv)
         .retry_for_ns = UINT64_C(30000000000),
         .watch_ns = UINT64_C(10000000000),
         .write_memory = 2 * MIB,
-        .read_memory = 16 * MIB,
         .gets = 64,
     };
     parse_options(argc, argv);
