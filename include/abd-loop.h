@@ -116,11 +116,12 @@ void abd_memory(const struct abd_instance *instance, struct abd_memory *ret);
  * which the data of requests comes, too: so what a plugin keeps in them is not
  * added to it.  Page-aligned, of up to 1 MiB; each costs the next power of two,
  * at least 4 KiB.  On a loop's thread; what was taken on a loop is given back
- * there, with the size that was asked for.
+ * there, with the size and use that it was asked for.
  *
  * NEEDED   the plugin can't work without it, and takes it before it has
  *          requests: in open().  While requests wait for memory there may be
  *          none, so nobody may wait for a NEEDED buffer with a request in hand.
+ *          Half of the budget at most can be had this way.
  * SPARE    only from what nobody is likely to need: there is none while anybody
  *          waits, or while less than a quarter of the budget is free.  It makes
  *          things faster, and is given back under pressure.
@@ -130,7 +131,7 @@ void abd_memory(const struct abd_instance *instance, struct abd_memory *ret);
 enum abd_buffer_use { ABD_BUFFER_NEEDED, ABD_BUFFER_SPARE };
 #define ABD_BUFFER_MAX (UINT64_C(1) << 20)
 void *abd_buffer_take(uint64_t size, enum abd_buffer_use use);
-void abd_buffer_give(void *buffer, uint64_t size);
+void abd_buffer_give(void *buffer, uint64_t size, enum abd_buffer_use use);
 uint64_t abd_buffer_budget(void); /* bytes in all; 0: there is none */
 
 /* Calls fn on this loop when requests, on any loop, wait for memory: it gives

@@ -34,20 +34,32 @@ static unsigned reserve_of(unsigned chunks)
     return chunks / 10 ? chunks / 10 : 1;
 }
 
-static unsigned limit_locked(const struct arena *arena, enum memory_use use)
+static unsigned in_chunks(uint64_t bytes)
 {
-    uint64_t charged = (charged_to(arena) + CHUNK_SIZE - 1) >> CHUNK_SHIFT;
-    unsigned chunks = arena->chunks - (unsigned)charged;
+    return (unsigned)((bytes + CHUNK_SIZE - 1) >> CHUNK_SHIFT);
+}
 
+/* Of so many chunks. */
+static unsigned limit_of(unsigned chunks, enum memory_use use)
+{
     return use == MEMORY_READ ? chunks : chunks - reserve_of(chunks);
 }
 
+static unsigned limit_locked(const struct arena *arena, enum memory_use use)
+{
+    return limit_of(arena->chunks - in_chunks(charged_to(arena)), use);
+}
+
+/* What plugins need is taken, so it counts only for who could wait for it. */
 unsigned arena_limit(struct arena *arena, enum memory_use use)
 {
     unsigned limit;
 
     pthread_mutex_lock(&arena->lock);
-    limit = limit_locked(arena, use);
+    limit = limit_of(arena->chunks - in_chunks(charged_to(arena)) -
+                         in_chunks(atomic_load_explicit(&arena->needed,
+                                                        memory_order_relaxed)),
+                     use);
     pthread_mutex_unlock(&arena->lock);
     return limit;
 }
@@ -235,6 +247,30 @@ void arena_recall_spares(struct arena *arena, const struct memory *for_whom)
             atomic_load_explicit(&memory->has_spare, memory_order_seq_cst))
             memory_schedule(memory);
     }
+}
+
+bool arena_need(struct arena *arena, uint64_t bytes)
+{
+    uint64_t needed;
+    bool fits;
+
+    pthread_mutex_lock(&arena->lock);
+    needed = atomic_load_explicit(&arena->needed, memory_order_relaxed);
+    fits = bytes <= arena->length / 2 && needed <= arena->length / 2 - bytes;
+    if (fits) {
+        atomic_store_explicit(&arena->needed, needed + bytes,
+                              memory_order_relaxed);
+        wake_heads_locked(arena, NULL);
+    }
+    pthread_mutex_unlock(&arena->lock);
+    return fits;
+}
+
+void arena_need_no_more(struct arena *arena, uint64_t bytes)
+{
+    pthread_mutex_lock(&arena->lock);
+    atomic_fetch_sub_explicit(&arena->needed, bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&arena->lock);
 }
 
 bool arena_charge(struct arena *arena, uint64_t bytes)

@@ -96,6 +96,7 @@ struct arena {
     _Atomic uint64_t first[MEMORY_USES];
     _Atomic uint64_t last_ticket;
     _Atomic uint64_t charged; /* bytes; likewise, a statistic */
+    _Atomic uint64_t needed;  /* bytes that plugins keep; likewise */
 };
 
 /* What a request for buffers needs of the arena, all or nothing: runs of chunks
@@ -105,6 +106,12 @@ struct arena_need {
     unsigned length[MEMORY_TAKE_MAX];
     unsigned index[MEMORY_TAKE_MAX];
 };
+
+/* A plugin will keep so many bytes for as long as it likes, so requests can't
+ * count on them; half of the arena may go this way.  What is charged and what
+ * is needed together leave a quarter. */
+bool arena_need(struct arena *arena, uint64_t bytes);
+void arena_need_no_more(struct arena *arena, uint64_t bytes);
 
 uint64_t arena_ticket(struct arena *arena);
 /* ticket: of who asks; NO_TICKET: who does not wait. */

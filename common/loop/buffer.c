@@ -54,22 +54,31 @@ LOOP_EXPORTED void *abd_buffer_take(uint64_t size, enum abd_buffer_use use)
         return NULL;
     if (!memory)
         return aligned_alloc(4096, (size + 4095) & ~UINT64_C(4095));
-    if (use == ABD_BUFFER_SPARE && !is_plenty(memory, size))
+    if (use == ABD_BUFFER_SPARE ? !is_plenty(memory, size)
+                                : !arena_need(lent, memory_cost(size)))
         return NULL;
-    return memory_take(memory, MEMORY_WRITE, &size, 1, &buffer) ? buffer : NULL;
+    if (memory_take(memory, MEMORY_WRITE, &size, 1, &buffer))
+        return buffer;
+    if (use == ABD_BUFFER_NEEDED)
+        arena_need_no_more(lent, memory_cost(size));
+    return NULL;
 }
 
-LOOP_EXPORTED void abd_buffer_give(void *buffer, uint64_t size)
+LOOP_EXPORTED void abd_buffer_give(void *buffer, uint64_t size,
+                                   enum abd_buffer_use use)
 {
     struct memory *memory =
         own_memory((uintptr_t)abd_buffer_give, "abd_buffer_give");
 
     if (!buffer)
         return;
-    if (memory)
-        memory_give(memory, buffer, size);
-    else
+    if (!memory) {
         free(buffer);
+        return;
+    }
+    if (use == ABD_BUFFER_NEEDED)
+        arena_need_no_more(lent, memory_cost(size));
+    memory_give(memory, buffer, size);
 }
 
 LOOP_EXPORTED uint64_t abd_buffer_budget(void)

@@ -77,8 +77,8 @@ bool memory_is_short(const struct memory *memory);
 /* Bytes of the whole arena that nobody uses; a moment's value. */
 uint64_t memory_free_bytes(const struct memory *memory);
 
-/* The arena that abd_buffer_take() takes from; NULL: none.  Before the loops are
- * started. */
+/* The arena that abd_buffer_take() takes from; NULL: none.  Before the loops
+ * are started. */
 void memory_lend(struct arena *arena);
 
 /* Charges what is kept elsewhere than in the arena (requests) to the budget, in

@@ -51,7 +51,7 @@ static void slab_free(struct cache *cache, struct cache_slab *slab)
         cache->hand = NULL;
     list_remove(&slab->link);
     cache->slabs_n--;
-    abd_buffer_give(slab->memory, SLAB_SIZE);
+    abd_buffer_give(slab->memory, SLAB_SIZE, ABD_BUFFER_SPARE);
     free(slab);
 }
 

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIB (UINT64_C(1) << 20)
+#define MIB          (UINT64_C(1) << 20)
+#define LEAST_BUDGET (8 * MIB)
 
 static void say_why(const struct object_disk *disk, enum abd_level level)
 {
@@ -66,7 +67,10 @@ static void describe(struct object_disk *disk)
     pub->size = disk->volume.superblock.size;
     pub->block_min = 1;
     pub->block_preferred = BLOCK_SIZE;
-    pub->max_transfer = MIB;
+    /* Each write in one object: what is longer is several (P2). */
+    pub->max_transfer = disk->volume.options.read_only
+                            ? 8 * MIB
+                            : writer_longest(&disk->volume.writer) * BLOCK_SIZE;
     /* In the log it is a few entries, and in the map as many extents. */
     pub->max_zero = pub->max_trim = UINT64_C(1) << 43;
     pub->data_alignment = 1;
@@ -117,7 +121,7 @@ static int share_memory(const struct object_disk *disk,
     uint64_t budget = abd_buffer_budget(), most = budget / 5 * 4;
     uint64_t memory = disk->config->memory;
 
-    if (memory > most) {
+    if (budget && memory > most) {
         abd_log(disk->pub->instance, disk->pub, ABD_ERROR,
                 "memory=%lluM: at most four fifths of --memory=%lluM are "
                 "allowed",
@@ -125,8 +129,14 @@ static int share_memory(const struct object_disk *disk,
                 (unsigned long long)(budget / MIB));
         return EINVAL;
     }
+    if (budget && budget < LEAST_BUDGET) {
+        abd_log(disk->pub->instance, disk->pub, ABD_ERROR,
+                "--memory=%lluM: this plugin needs 8M at least",
+                (unsigned long long)(budget / MIB));
+        return EINVAL;
+    }
     if (!memory)
-        memory = most < 64 * MIB ? most : 64 * MIB;
+        memory = budget && most < 64 * MIB ? most : 64 * MIB;
     options->write_memory = options->read_only ? 0 : memory / 2;
     options->cache_memory = memory - options->write_memory;
     return 0;

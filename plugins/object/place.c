@@ -70,7 +70,10 @@ int place_find(const struct place_options *options, struct place **ret,
     if (!place || !place->url || (options->fault && !place->fault)) {
         snprintf(why, STORE_WHY_MAX, "no memory");
         err = ENOMEM;
-    } else if (is_s3(options->url)) {
+    } else if (options->fault) {
+        err = store_fault_check(options->fault, why);
+    }
+    if (!err && is_s3(options->url)) {
         s3.url = options->url;
         err = s3_place_find(&s3, &place->s3, why);
     }

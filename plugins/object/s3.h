@@ -51,7 +51,8 @@ struct s3_store {
     struct sigv4_key key;
     bool loading;
     char load_why[CREDENTIALS_WHY_MAX];
-    uint64_t loaded_ns; /* when; 0: never */
+    uint64_t loaded_ns;  /* when; 0: never */
+    uint64_t changed_ns; /* when they were last found to be others */
     struct list waiting;
     int64_t skew_s; /* the store's clock is so much ahead of ours */
     /* The work's, while it is loading. */

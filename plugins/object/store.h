@@ -28,7 +28,7 @@ enum store_result {
     STORE_EXISTS,  /* CREATE: there is one of that name; it may be ours (I2) */
     STORE_MISSING, /* GET: there is none */
     STORE_UNKNOWN, /* CREATE: it may have been created; anything: try again */
-    STORE_BUSY,    /* try again, not before retry_after_ns */
+    STORE_BUSY,    /* it was not done: try again */
     STORE_DENIED,  /* credentials, policy: trying again does not help */
     STORE_BROKEN,  /* the answer is not what the protocol allows, or is cut */
     STORE_NO_SPACE,
@@ -72,7 +72,8 @@ struct store_call {
     uint64_t got;  /* GET: bytes that are in `into` */
     uint64_t size; /* GET: of the whole object, UINT64_MAX: not known */
     bool more;     /* LIST: it did not all fit */
-    uint64_t retry_after_ns; /* BUSY */
+    uint64_t retry_after_ns; /* what is tried again waits so long; 0: as it
+                                likes */
     char why[STORE_WHY_MAX];
 
     /* The stack's own, while it is under way. */

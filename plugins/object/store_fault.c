@@ -348,6 +348,13 @@ static int parse_plan(const char *text, struct plan *plan,
     return err ? EINVAL : 0;
 }
 
+int store_fault_check(const char *plan, char why[STORE_WHY_MAX])
+{
+    struct plan unused = {0};
+
+    return parse_plan(plan, &unused, why);
+}
+
 int store_fault(struct store *below, const char *plan, struct store **ret,
                 char why[STORE_WHY_MAX])
 {

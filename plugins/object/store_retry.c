@@ -185,7 +185,7 @@ static void on_asked(struct store_call *ask)
         store_answer(call, STORE_UNKNOWN, "%s exists, but whose is it? %.60s",
                      call->name,
                      ask->result == STORE_OK ? "The answer was cut" : ask->why);
-    wait_and_try(attempt, ask->result == STORE_BUSY ? ask->retry_after_ns : 0);
+    wait_and_try(attempt, ask->retry_after_ns);
 }
 
 static void ask_whose(struct attempt *attempt)
@@ -232,8 +232,7 @@ static void on_tried(struct store_call *call)
     case STORE_BUSY:
     case STORE_BROKEN:
     case STORE_NO_SPACE:
-        wait_and_try(attempt,
-                     call->result == STORE_BUSY ? call->retry_after_ns : 0);
+        wait_and_try(attempt, call->retry_after_ns);
         return;
     default:
         end(attempt);
@@ -246,6 +245,7 @@ static void try(struct attempt *attempt)
 
     call->done = on_tried;
     call->arg = attempt;
+    call->retry_after_ns = 0;
     store_start(attempt->retry->store.below, call);
 }
 

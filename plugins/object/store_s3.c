@@ -59,11 +59,12 @@ static void say_later(struct s3_request *request, enum store_result result,
     abd_post(request->s3->store.loop, &call->task, say_done, request);
 }
 
-/* The store did not take the credentials that it was signed with. */
+/* The store did not take the credentials that it was signed with.  With new
+ * ones it may. */
 static void say_renewed(struct s3_request *request)
 {
-    if (request->s3->loaded_ns > request->began_ns)
-        request->call->result = STORE_BUSY; /* with the new ones, perhaps */
+    if (request->s3->changed_ns > request->began_ns)
+        request->call->result = STORE_BUSY;
     say_done(request);
 }
 
@@ -76,6 +77,18 @@ static void run_load(void *arg)
     credentials_load(s3->place->profile, &s3->fresh, s3->load_why);
 }
 
+static bool is_same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool is_same(const struct credentials *a, const struct credentials *b)
+{
+    return is_same_text(a->access_key, b->access_key) &&
+           is_same_text(a->secret_key, b->secret_key) &&
+           is_same_text(a->session_token, b->session_token);
+}
+
 static void on_loaded(void *arg)
 {
     struct s3_store *s3 = arg;
@@ -86,6 +99,8 @@ static void on_loaded(void *arg)
     s3->loaded_ns = abd_loop_now_ns();
     /* What was good once may be so again: it is kept if there is no better. */
     if (s3->fresh.access_key) {
+        if (!is_same(&s3->fresh, &s3->credentials))
+            s3->changed_ns = s3->loaded_ns;
         credentials_finish(&s3->credentials);
         s3->credentials = s3->fresh;
     } else {
@@ -106,20 +121,23 @@ static void on_loaded(void *arg)
     }
 }
 
-/* The request waits until they have been read, if that makes sense now. */
-static bool wait_for_credentials(struct s3_request *request)
+/* Were they read a moment ago? */
+static bool is_fresh(const struct s3_store *s3)
+{
+    return s3->loaded_ns && abd_loop_now_ns() - s3->loaded_ns < RENEW_LEAST_NS;
+}
+
+/* The request waits until they have been read. */
+static void wait_for_credentials(struct s3_request *request)
 {
     struct s3_store *s3 = request->s3;
 
     if (!s3->loading) {
-        if (s3->loaded_ns && abd_loop_now_ns() - s3->loaded_ns < RENEW_LEAST_NS)
-            return false;
         s3->loading = true;
         abd_work_start(s3->store.loop, &s3->load, run_load, on_loaded, s3);
     }
     request->stage = S3_WAITING;
     list_append(&s3->waiting, &request->link);
-    return true;
 }
 
 /* Will they be good for this request? */
@@ -146,9 +164,12 @@ static void on_answer(struct http_call *http)
     else if (advice == S3_SKEW && request->date_s)
         s3->skew_s = request->date_s - (int64_t)time(NULL);
     else if (advice == S3_RENEW) {
+        /* What is tried again anyway need not read files each time. */
         request->answered = true;
-        if (!wait_for_credentials(request))
+        if (!s3->loading && is_fresh(s3) && call->result == STORE_BUSY)
             say_renewed(request);
+        else
+            wait_for_credentials(request);
         return;
     }
     say_done(request);
@@ -197,9 +218,10 @@ static void proceed(struct s3_request *request)
         say_later(request, STORE_CANCELLED, "cancelled");
         return;
     }
-    if ((!s3->loaded_ns || s3->loading || is_expiring(s3)) &&
-        wait_for_credentials(request))
+    if (s3->loading || (!is_fresh(s3) && (!s3->loaded_ns || is_expiring(s3)))) {
+        wait_for_credentials(request);
         return;
+    }
     if (!s3->credentials.access_key) {
         say_later(request, STORE_DENIED, s3->load_why);
         return;

@@ -35,6 +35,7 @@ int store_retry(struct store *below, uint64_t retry_for_ns, struct store **ret);
  *     flip=P              of 1000 GETs: one bit is wrong
  *
  * separated by commas.  0 or an errno value, *why says what is wrong. */
+int store_fault_check(const char *plan, char why[STORE_WHY_MAX]);
 int store_fault(struct store *below, const char *plan, struct store **ret,
                 char why[STORE_WHY_MAX]);
 /* For tests: called when the plan's crash has come. */

@@ -57,7 +57,8 @@ void writer_finish(struct writer *writer)
     while ((link = list_take_first(&writer->objects)))
         drop_object(writer, container_of(link, struct log_object, link));
     while (writer->free_n > 0)
-        abd_buffer_give(writer->free_chunks[--writer->free_n], WRITER_CHUNK);
+        abd_buffer_give(writer->free_chunks[--writer->free_n], WRITER_CHUNK,
+                        ABD_BUFFER_NEEDED);
     free(writer->free_chunks);
     free(writer->spare_head);
     writer->free_chunks = NULL;
@@ -125,6 +126,12 @@ bool writer_has_entry_room(struct log_object *object, unsigned n)
     return true;
 }
 
+/* Blocks that an empty object has room for. */
+static uint64_t object_blocks(const struct writer *writer)
+{
+    return writer->volume->superblock.object_size / UNIT_SIZE;
+}
+
 /* Blocks of payload that still fit. */
 static uint64_t blocks_left(const struct writer *writer)
 {
@@ -140,22 +147,6 @@ static uint64_t blocks_left(const struct writer *writer)
 static bool is_full(const struct writer *writer)
 {
     return blocks_left(writer) == 0;
-}
-
-/* Has the memory for so many blocks, whichever objects they get into?  Each
- * object may leave a part of its last chunk unused. */
-static bool has_chunks(const struct writer *writer, uint64_t blocks)
-{
-    uint64_t left = writer->open
-                        ? (uint64_t)writer->open->chunks_n * WRITER_CHUNK -
-                              writer->open->payload
-                        : 0;
-    uint64_t bytes = blocks * UNIT_SIZE;
-    uint64_t objects = bytes / writer->volume->superblock.object_size + 2;
-
-    if (bytes <= left && !is_full(writer))
-        return true;
-    return bytes / WRITER_CHUNK + objects <= writer->free_n;
 }
 
 /* --- bytes --- */
@@ -254,7 +245,7 @@ static void add_entry(struct writer *writer, enum log_op op, uint64_t block,
 static bool must_seal(const struct writer *writer, uint64_t blocks,
                       unsigned entries)
 {
-    uint64_t most = writer->volume->superblock.object_size / UNIT_SIZE;
+    uint64_t most = object_blocks(writer);
 
     return is_full(writer) ||
            (writer->open->entries_n > 0 &&
@@ -262,9 +253,40 @@ static bool must_seal(const struct writer *writer, uint64_t blocks,
              (blocks <= most && blocks > blocks_left(writer))));
 }
 
-static int need_chunks(struct writer *writer, uint64_t blocks)
+static uint64_t chunks_for(uint64_t bytes)
 {
-    if (has_chunks(writer, blocks))
+    return (bytes + WRITER_CHUNK - 1) / WRITER_CHUNK;
+}
+
+/* Chunks that a write of so many blocks takes, as it will be laid out. */
+static uint64_t chunks_missing(const struct writer *writer, uint64_t blocks,
+                               unsigned entries)
+{
+    const struct log_object *object = writer->open;
+    uint64_t most = object_blocks(writer), n = 0;
+
+    if (object && !must_seal(writer, blocks, entries)) {
+        uint64_t here = blocks_left(writer);
+
+        here = here < blocks ? here : blocks;
+        n = chunks_for(object->payload + here * UNIT_SIZE) - object->chunks_n;
+        blocks -= here;
+    }
+    n += blocks / most * chunks_for(most * UNIT_SIZE);
+    return n + chunks_for(blocks % most * UNIT_SIZE);
+}
+
+uint64_t writer_longest(const struct writer *writer)
+{
+    uint64_t most = object_blocks(writer);
+    uint64_t fit = (uint64_t)writer->total * WRITER_CHUNK / UNIT_SIZE;
+
+    return most < fit ? most : fit;
+}
+
+static int need_chunks(struct writer *writer, uint64_t blocks, unsigned entries)
+{
+    if (chunks_missing(writer, blocks, entries) <= writer->free_n)
         return 0;
     writer->room_missed = true;
     writer_make_room(writer);
@@ -344,7 +366,7 @@ int writer_write(struct writer *writer, uint64_t block,
     for (unsigned i = 0; i < n; i++)
         left += parts[i].blocks;
     objects = (unsigned)(left * UNIT_SIZE / object_size + 2);
-    err = need_chunks(writer, left);
+    err = need_chunks(writer, left, 1);
     if (!err)
         err = prepare(writer, left, 1, objects);
     while (!err) {
@@ -370,7 +392,7 @@ int writer_write(struct writer *writer, uint64_t block,
 
 int writer_prepare(struct writer *writer, uint64_t blocks, unsigned entries)
 {
-    int err = need_chunks(writer, blocks);
+    int err = need_chunks(writer, blocks, entries);
 
     /* As many objects as writer_write() may ask for. */
     return err ? err : prepare(writer, blocks, entries, 2);

@@ -98,6 +98,10 @@ int writer_init(struct writer *writer, struct volume *volume,
 void writer_start(struct writer *writer, uint64_t seq, uint32_t last_crc);
 void writer_finish(struct writer *writer);
 
+/* Blocks of the longest write that is there as a whole, or not at all, after a
+ * crash (P2), and for which there can be room. */
+uint64_t writer_longest(const struct writer *writer);
+
 /* Appends a write of these blocks and sets the map; 0, EAGAIN: no room now,
  * on_room() will be called; ENOMEM. */
 int writer_write(struct writer *writer, uint64_t block,

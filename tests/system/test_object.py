@@ -78,6 +78,11 @@ class Contents(ObjectCase):
     def test_plain(self):
         self.check([], SEED)
 
+    def test_little_memory(self):
+        """Writes wait for room again and again, and go over objects."""
+        self.check(["object-size=64K", "memory=2M", "fault=latency=2ms"],
+                   SEED + 9)
+
     def test_small_objects(self):
         self.check(["object-size=64K", "memory=16M"], SEED + 1)
 

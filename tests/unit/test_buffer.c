@@ -4,7 +4,10 @@
 /* Buffers that plugins take out of the budget, and give back under pressure. */
 #include "tests/unit/memory_fixture.h"
 
-static void *buffers[128];
+static struct {
+    void *at;
+    enum abd_buffer_use use;
+} buffers[128];
 static unsigned taken;
 
 static void begin_lent(unsigned loops, uint64_t bytes)
@@ -27,14 +30,22 @@ static void take_all(enum abd_buffer_use use)
     while ((buffer = abd_buffer_take(MIB, use))) {
         assert_int_equal((uintptr_t)buffer % 4096, 0);
         memset(buffer, 1, MIB);
-        buffers[taken++] = buffer;
+        buffers[taken].at = buffer;
+        buffers[taken++].use = use;
     }
 }
 
 static void give(unsigned n)
 {
-    while (n-- > 0)
-        abd_buffer_give(buffers[--taken], MIB);
+    while (n-- > 0) {
+        taken--;
+        abd_buffer_give(buffers[taken].at, MIB, buffers[taken].use);
+    }
+}
+
+static bool fits(enum memory_use use, uint64_t size)
+{
+    return memory_fits(mine(), use, &size, 1);
 }
 
 static void take_needed(void *arg)
@@ -43,12 +54,18 @@ static void take_needed(void *arg)
     assert_int_equal(abd_buffer_budget(), 40 * MIB);
     assert_null(abd_buffer_take(0, ABD_BUFFER_NEEDED));
     assert_null(abd_buffer_take(MIB + 1, ABD_BUFFER_NEEDED));
-    abd_buffer_give(NULL, MIB);
+    abd_buffer_give(NULL, MIB, ABD_BUFFER_NEEDED);
+    assert_true(fits(MEMORY_READ, 40 * MIB));
     take_all(ABD_BUFFER_NEEDED);
-    /* All but the tenth that only reads of requests may have. */
-    assert_int_equal(taken, 36);
+    assert_int_equal(taken, 20);
     assert_null(abd_buffer_take(1, ABD_BUFFER_NEEDED));
-    give(36);
+    /* Requests know that they can't have it, and don't wait for it. */
+    assert_true(fits(MEMORY_READ, 20 * MIB));
+    assert_false(fits(MEMORY_READ, 20 * MIB + 1));
+    assert_true(fits(MEMORY_WRITE, 18 * MIB));
+    assert_false(fits(MEMORY_WRITE, 18 * MIB + 1));
+    give(20);
+    assert_true(fits(MEMORY_READ, 40 * MIB));
 }
 
 static void take_spare(void *arg)
@@ -176,6 +193,7 @@ static void start_two(void *arg)
     asked[0] = asked[1] = 0;
     abd_pressure_start(&pressures[0], on_last_pressure, (void *)&numbers[0]);
     abd_pressure_start(&pressures[1], on_last_pressure, (void *)&numbers[1]);
+    take_all(ABD_BUFFER_SPARE);
     take_all(ABD_BUFFER_NEEDED);
 }
 
@@ -203,7 +221,7 @@ static void take_without_budget(void *arg)
     assert_non_null(buffer);
     assert_int_equal((uintptr_t)buffer % 4096, 0);
     memset(buffer, 1, 5000);
-    abd_buffer_give(buffer, 5000);
+    abd_buffer_give(buffer, 5000, ABD_BUFFER_SPARE);
     abd_pressure_start(&pressures[0], on_pressure, NULL);
     abd_pressure_stop(&pressures[0]);
 }
