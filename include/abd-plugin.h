@@ -206,6 +206,7 @@ struct abd_debug_flag {
 /* abd_plugin_entry() in the shared object returns one of these.  All callbacks
  * but open, submit and close may be NULL.  int: 0 or an errno value, after an
  * abd_log() that says what was wrong. */
+struct abd_status;
 struct abd_plugin {
     uint32_t abi;         /* ABD_ABI */
     uint32_t struct_size; /* sizeof(struct abd_plugin): fields may be added */
@@ -234,8 +235,23 @@ struct abd_plugin {
      * thread may just have completed it: look at scratch only, under a lock. */
     void (*cancel)(struct abd_request *);
     void (*close)(struct abd_disk *); /* ends with abd_closed() */
+    /* Somebody asks for the server's status (--status): what only the plugin
+     * knows, by abd_status_...().  On the disk's loop, while it is open and not
+     * being closed; it must not block, and calls nothing else of the server's.
+     * May be NULL. */
+    void (*status)(struct abd_disk *, struct abd_status *);
 };
 const struct abd_plugin *abd_plugin_entry(void);
+
+/* For status() only: members of the JSON object "details" of the disk.  Keys are
+ * static text, as the server's own: words with "_" between them; the unit is
+ * their end ("_ns", "_bytes").  What is opened is closed again. */
+void abd_status_number(struct abd_status *status, const char *key,
+                       uint64_t value);
+void abd_status_text(struct abd_status *status, const char *key,
+                     const char *value);
+void abd_status_open(struct abd_status *status, const char *key);
+void abd_status_close(struct abd_status *status);
 
 enum abd_level { ABD_ERROR, ABD_WARNING, ABD_INFO, ABD_DEBUG };
 void abd_log(const struct abd_instance *instance, const struct abd_disk *disk,

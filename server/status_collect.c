@@ -9,6 +9,7 @@
 #include "server/status_collect.h"
 
 #include "base/list.h"
+#include "loop/details.h"
 #include "server/layer.h"
 #include "server/listener.h"
 #include "server/request.h"
@@ -119,6 +120,17 @@ static void look_at_lane(struct status_disk *seen, const struct lane *lane)
     add_traffic(&seen->traffic, &lane->traffic);
 }
 
+static void ask_plugin(struct status_disk *seen, struct disk *disk)
+{
+    struct abd_status details;
+
+    details_begin(&details);
+    disk->layer->plugin->status(&disk->pub, &details);
+    seen->details = details_finish(&details);
+    if (!seen->details)
+        collection.status.failed = true;
+}
+
 /* Under the table's lock: whoever sees OPEN there sees all that was set before,
  * and the lane of this loop is touched by nobody else. */
 static void look_at_disk(struct disk *disk, void *arg)
@@ -144,6 +156,9 @@ static void look_at_disk(struct disk *disk, void *arg)
     seen->ops = disk->pub.ops;
     seen->flags = disk->pub.flags;
     look_at_lane(seen, &disk->lanes[collection.worker->index]);
+    if (disk->layer->plugin->status && !seen->details &&
+        disk->pub.loop == abd_loop_current())
+        ask_plugin(seen, disk);
 }
 
 /* --- connections --- */
@@ -306,6 +321,7 @@ static void forget(struct status *status)
     for (unsigned i = 0; i < status->disks_n; i++) {
         free(status->disks[i].name);
         free(status->disks[i].lanes);
+        free(status->disks[i].details);
     }
     free(status->disks);
     free(status->connections);

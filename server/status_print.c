@@ -373,6 +373,69 @@ static void print_layers(const struct json_value *status)
         print_row(columns, below);
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), of_end = strlen(end);
+
+    return length >= of_end && strcmp(text + length - of_end, end) == 0;
+}
+
+/* "key value", by the unit that the key's end says; objects in brackets. */
+static void print_detail(const struct json_value *value, const char *between)
+{
+    char key[CELL], text[CELL];
+
+    format_safely(key, value->key, 40);
+    if (value->type == JSON_OBJECT) {
+        printf("%s%s (", between, key);
+        for (const struct json_value *inner = value->first; inner;
+             inner = inner->next)
+            print_detail(inner, inner == value->first ? "" : ", ");
+        putchar(')');
+        return;
+    }
+    if (value->type == JSON_STRING)
+        format_safely(text, value->text, 60);
+    else if (value->type != JSON_NUMBER)
+        return;
+    else if (ends_with(value->key, "_ns"))
+        format_time(text, value->number);
+    else if (ends_with(value->key, "_bytes") ||
+             strncmp(value->key, "bytes", 5) == 0)
+        format_bytes(text, value->number);
+    else
+        format_count(text, value->number);
+    printf("%s%s %s", between, key, text);
+}
+
+/* What plugins say of their disks: a line for each member. */
+static void print_details_of(const struct json_value *disk)
+{
+    const struct json_value *member = first_of(disk, "details");
+    char layer[CELL], name[CELL];
+
+    if (!member || !text_of(disk, "layer") || !text_of(disk, "name"))
+        return;
+    format_safely(layer, text_of(disk, "layer"), 20);
+    text_quote(text_of(disk, "name"), strlen(text_of(disk, "name")), name,
+               sizeof name);
+    printf("\nDETAILS of %s %s\n", layer, name);
+    for (; member; member = member->next) {
+        print_detail(member, "  ");
+        putchar('\n');
+    }
+}
+
+static void print_details(const struct json_value *status)
+{
+    for (const struct json_value *row = first_of(status, "exports"); row;
+         row = row->next)
+        print_details_of(row);
+    for (const struct json_value *row = first_of(status, "disks"); row;
+         row = row->next)
+        print_details_of(row);
+}
+
 /* A line below the connection, if there is something to say. */
 static void print_remarks(const struct json_value *connection)
 {
@@ -461,5 +524,6 @@ void status_print(const struct json_value *status)
     print_exports(status);
     print_connections(status);
     print_layers(status);
+    print_details(status);
     print_loops(status);
 }

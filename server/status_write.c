@@ -169,6 +169,8 @@ static void write_disk(struct json *json, const struct status_disk *disk)
         write_bits(json, "flags", flag_names, disk->flags);
         write_lanes(json, disk);
     }
+    if (disk->details)
+        json_raw(json, "details", disk->details);
     json_close_object(json);
 }
 

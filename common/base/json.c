@@ -143,6 +143,12 @@ void json_number(struct json *json, const char *key, uint64_t value)
     append_text(json, digits);
 }
 
+void json_raw(struct json *json, const char *key, const char *text)
+{
+    begin(json, key);
+    append_text(json, text);
+}
+
 void json_bool(struct json *json, const char *key, bool value)
 {
     begin(json, key);

@@ -26,6 +26,8 @@ void json_close_array(struct json *json);
 void json_string(struct json *json, const char *key, const char *value);
 void json_number(struct json *json, const char *key, uint64_t value);
 void json_bool(struct json *json, const char *key, bool value);
+/* A whole value that json_finish() returned. */
+void json_raw(struct json *json, const char *key, const char *text);
 /* Hands the text over (terminated, the caller's to free); NULL: no memory.
  * Leaves json as it was at the start: zeroed. */
 char *json_finish(struct json *json);

@@ -216,6 +216,7 @@ static const struct abd_plugin plugin = {
     .open = object_open,
     .submit = object_submit,
     .close = object_close,
+    .status = object_status,
 };
 
 __attribute__((visibility("default"))) const struct abd_plugin *

@@ -47,6 +47,7 @@ void object_io_room(void *arg);
 /* What was held may be said. */
 void object_io_trusted(struct object_disk *disk);
 
-#define OBJECT_SCRATCH 256
+/* object_status.c: the plugin's callback. */
+void object_status(struct abd_disk *pub, struct abd_status *status);
 
 #endif

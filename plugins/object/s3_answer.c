@@ -132,7 +132,6 @@ bool s3_answer_bytes(struct http_call *http, const void *bytes, size_t n)
     bool first = request->first;
 
     request->first = false;
-    request->s3->store.counters.bytes_down += n;
     if (!is_success(http->status) || call->verb != STORE_GET)
         return feed_document(request, bytes, n);
     /* No object of ours begins with '<'; error documents do. */
@@ -198,7 +197,6 @@ static enum s3_advice of_created(struct s3_request *request)
             return answer(request, STORE_UNKNOWN,
                           code[0] ? code : "success, with a body of its own");
     }
-    request->s3->store.counters.bytes_up += request->call->length;
     return answer(request, STORE_OK, "");
 }
 

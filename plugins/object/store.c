@@ -103,6 +103,34 @@ uint8_t *store_byte_at(const struct store_call *call, uint64_t at)
     return (uint8_t *)place->iov_base + at;
 }
 
+void store_count_begin(struct store *store, struct store_call *call)
+{
+    store->counters.calls[call->verb]++;
+    call->began_ns = abd_loop_now_ns();
+}
+
+void store_count_end(struct store *store, struct store_call *call)
+{
+    struct store_counters *counters = &store->counters;
+
+    switch (call->result) {
+    case STORE_OK:
+        if (call->verb == STORE_CREATE)
+            counters->bytes_up += call->length;
+        else if (call->verb == STORE_GET)
+            counters->bytes_down += call->got;
+        break;
+    case STORE_EXISTS:
+    case STORE_MISSING: /* an answer, too */
+    case STORE_CANCELLED:
+        break;
+    default:
+        counters->failures[call->verb]++;
+    }
+    histogram_add(&counters->latency[call->verb],
+                  abd_loop_now_ns() - call->began_ns);
+}
+
 const char *store_result_name(enum store_result result)
 {
     static const char *const names[] = {"ok",      "exists",   "missing",

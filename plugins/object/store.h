@@ -85,7 +85,8 @@ struct store_call {
     struct abd_work work;
     struct abd_timer timer;
     void *state;
-    unsigned place; /* where the next byte of a GET goes ... */
+    uint64_t began_ns; /* the lowest one's */
+    unsigned place;    /* where the next byte of a GET goes ... */
     size_t in_place;
 };
 
@@ -137,6 +138,10 @@ void store_got_bytes(struct store_call *call, size_t n);
 bool store_put_bytes(struct store_call *call, const void *bytes, size_t n);
 /* The byte of that number, of those that came. */
 uint8_t *store_byte_at(const struct store_call *call, uint64_t at);
+
+/* Counted by the lowest store: a call begins, and ends with its answer. */
+void store_count_begin(struct store *store, struct store_call *call);
+void store_count_end(struct store *store, struct store_call *call);
 
 /* Sets the answer; of this module's implementations only. */
 void store_answer(struct store_call *call, enum store_result result,

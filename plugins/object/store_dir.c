@@ -529,18 +529,13 @@ static void run(void *arg)
 static void on_done(void *arg)
 {
     struct store_call *call = arg;
-    struct store_counters *counters = &store_of(call)->counters;
 
     if (call->verb == STORE_LIST)
         tell_names(call);
     if (call->verb == STORE_CREATE &&
         (call->result == STORE_OK || call->result == STORE_EXISTS))
         get_to_know(dir_of(store_of(call)), call->name);
-    if (call->result == STORE_OK && call->verb == STORE_CREATE)
-        counters->bytes_up += call->length;
-    counters->bytes_down += call->got;
-    if (call->result != STORE_OK)
-        counters->failures[call->verb]++;
+    store_count_end(store_of(call), call);
     call->done(call);
 }
 
@@ -556,7 +551,7 @@ static void dir_start(struct store *store, struct store_call *call)
         call->verb == STORE_CREATE && is_known(dir_of(store), call->name)
             ? store
             : NULL;
-    store->counters.calls[call->verb]++;
+    store_count_begin(store, call);
     abd_work_start(store->loop, &call->work, run, on_done, call);
 }
 

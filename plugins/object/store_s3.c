@@ -39,8 +39,7 @@ static void say_done(void *arg)
     struct store_call *call = request->call;
     struct s3_store *s3 = request->s3;
 
-    if (call->result != STORE_OK)
-        s3->store.counters.failures[call->verb]++;
+    store_count_end(&s3->store, call);
     s3_text_free(request->document);
     explicit_bzero(request->token, sizeof request->token);
     free(request);
@@ -157,8 +156,6 @@ static void on_answer(struct http_call *http)
     struct store_call *call = request->call;
     enum s3_advice advice = s3_answer_end(request);
 
-    histogram_add(&s3->store.counters.latency[call->verb],
-                  abd_loop_now_ns() - request->began_ns);
     if (request->cancelled && call->result != STORE_OK)
         store_answer(call, STORE_CANCELLED, "%.60s: cancelled", call->name);
     else if (advice == S3_SKEW && request->date_s)
@@ -247,12 +244,12 @@ static void s3_start(struct store *store, struct store_call *call)
     struct s3_store *s3 = s3_of(store);
     struct s3_request *request = calloc(1, sizeof *request);
 
-    s3->store.counters.calls[call->verb]++;
+    store_count_begin(store, call);
     call->store = store;
     call->state = request;
     if (!request) {
-        s3->store.counters.failures[call->verb]++;
         store_answer(call, STORE_UNKNOWN, "%.60s: no memory", call->name);
+        store_count_end(store, call);
         abd_post(store->loop, &call->task, no_memory, call);
         return;
     }

@@ -94,8 +94,7 @@ static int open_object(struct writer *writer)
         return ENOMEM;
     }
     object->seq = writer->next_seq++;
-    if (list_is_empty(&writer->objects))
-        writer->dirty_since_ns = abd_loop_now_ns();
+    object->began_ns = abd_loop_now_ns();
     list_append(&writer->objects, &object->link);
     writer->open = object;
     return 0;

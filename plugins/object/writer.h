@@ -34,6 +34,7 @@ struct log_object {
     struct list link; /* writer->objects, by seq */
     struct volume *volume;
     uint64_t seq;
+    uint64_t began_ns;
     enum { OBJECT_OPEN, OBJECT_PUTTING, OBJECT_STORED } state;
     /* Offsets count from the payload until it is sealed. */
     struct log_entry *entries;
@@ -83,7 +84,6 @@ struct writer {
     bool room_task_posted, room_missed;
     /* For the status. */
     uint64_t bytes_written, objects_stored, bytes_stored;
-    uint64_t dirty_since_ns; /* when the oldest that is not committed came */
 };
 
 /* A part of what is written: whole blocks. */

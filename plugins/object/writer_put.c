@@ -94,8 +94,6 @@ static void commit(struct writer *writer)
         writer->committed = first->seq;
         log_object_free(first);
     }
-    writer->dirty_since_ns =
-        list_is_empty(&writer->objects) ? 0 : abd_loop_now_ns();
     end_waits(writer, writer->committed, 0);
 }
 
