@@ -243,9 +243,9 @@ struct abd_plugin {
 };
 const struct abd_plugin *abd_plugin_entry(void);
 
-/* For status() only: members of the JSON object "details" of the disk.  Keys are
- * static text, as the server's own: words with "_" between them; the unit is
- * their end ("_ns", "_bytes").  What is opened is closed again. */
+/* For status() only: members of the JSON object "details" of the disk.  Keys
+ * are static text, as the server's own: words with "_" between them; the unit
+ * is their end ("_ns", "_bytes").  What is opened is closed again. */
 void abd_status_number(struct abd_status *status, const char *key,
                        uint64_t value);
 void abd_status_text(struct abd_status *status, const char *key,

@@ -120,17 +120,6 @@ static void look_at_lane(struct status_disk *seen, const struct lane *lane)
     add_traffic(&seen->traffic, &lane->traffic);
 }
 
-static void ask_plugin(struct status_disk *seen, struct disk *disk)
-{
-    struct abd_status details;
-
-    details_begin(&details);
-    disk->layer->plugin->status(&disk->pub, &details);
-    seen->details = details_finish(&details);
-    if (!seen->details)
-        collection.status.failed = true;
-}
-
 /* Under the table's lock: whoever sees OPEN there sees all that was set before,
  * and the lane of this loop is touched by nobody else. */
 static void look_at_disk(struct disk *disk, void *arg)
@@ -158,7 +147,28 @@ static void look_at_disk(struct disk *disk, void *arg)
     look_at_lane(seen, &disk->lanes[collection.worker->index]);
     if (disk->layer->plugin->status && !seen->details &&
         disk->pub.loop == abd_loop_current())
-        ask_plugin(seen, disk);
+        seen->to_ask = disk;
+}
+
+/* Plugins' code runs under no lock: a disk of this loop stays open until we
+ * return to it. */
+static void ask_plugins(void)
+{
+    struct status *status = &collection.status;
+
+    for (unsigned i = 0; i < status->disks_n; i++) {
+        struct disk *disk = status->disks[i].to_ask;
+        struct abd_status details;
+
+        if (!disk)
+            continue;
+        status->disks[i].to_ask = NULL;
+        details_begin(&details);
+        disk->layer->plugin->status(&disk->pub, &details);
+        status->disks[i].details = details_finish(&details);
+        if (!status->disks[i].details)
+            status->failed = true;
+    }
 }
 
 /* --- connections --- */
@@ -378,6 +388,7 @@ static void on_visit(struct loop_message *message)
         look_at_connection(container_of(link, struct connection, link));
     collection.cursor = 0;
     disks_for_each(look_at_disk, NULL);
+    ask_plugins();
     if (worker->index + 1 < workers_n) {
         collection.worker = worker + 1;
     } else {

@@ -50,6 +50,7 @@ struct status_disk {
     uint32_t ops, flags; /* as the plugin said */
     struct traffic traffic;
     struct status_lane *lanes; /* workers_n of them */
+    struct disk *to_ask;       /* for details; on its own loop only */
     char *details;             /* JSON, of the plugin; NULL: none */
 
     struct status_flight flight; /* of its connections */

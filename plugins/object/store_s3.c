@@ -8,6 +8,8 @@
  * Credentials are read by the pool: at the beginning, shortly before they
  * expire, and when the store does not take them any more; requests wait
  * meanwhile.  A clock that is off is mended by the store's own Date. */
+#include "store_s3.h"
+
 #include "s3.h"
 
 #include <errno.h>

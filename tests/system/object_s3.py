@@ -15,6 +15,10 @@ from server import clean_environment, program
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "stores"))
 
+from s3_double import S3Double                          # noqa: E402
+from nbdproto import info_data                          # noqa: E402
+from server import temporary_directory                  # noqa: E402
+
 KIB, MIB = 1 << 10, 1 << 20
 
 
@@ -68,6 +72,25 @@ class S3Case(system.ServedCase):
             env=env or self.with_keys())
         self.assertEqual(done.returncode, status, done.stderr)
         return done
+
+
+class DoubleCase(S3Case):
+    def setUp(self):
+        self.start()
+        self.directory = self.enterContext(temporary_directory())
+
+    def start(self, **more):
+        self.store = S3Double(**more)
+        self.addCleanup(self.store.stop)
+        (self.access_key, self.secret), = self.store.keys.items()
+
+    def tearDown(self):
+        self.assertEqual(self.store.violations, [])     # I1
+
+    def refused(self, server, text):
+        with server.greet() as handshake:
+            self.assertNotEqual(handshake.opt(OPT_GO, info_data("")), REP_ACK)
+        self.assertIn(text, server.stderr())
 
 
 def make_certificate(folder):

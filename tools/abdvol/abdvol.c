@@ -3,7 +3,7 @@
 
 /* abdvol: looks after the volumes of the object plugin.  Options, beginning and
  * end; see abdvol.h. */
-#include "abdvol.h"
+#include "tools/abdvol/abdvol.h"
 
 #include "base/json.h"
 #include "base/log.h"

@@ -2,7 +2,7 @@
  * Copyright the abdkit authors */
 
 /* abdvol check: reads all data, and verifies each block (P4). */
-#include "abdvol.h"
+#include "tools/abdvol/abdvol.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
 /* abdvol delete: the log, then the claims, then the superblock, so that what is
  * left by one that was cut short is still a volume that can be deleted.  It is
  * claimed for that first: nobody else can write to it. */
-#include "abdvol.h"
+#include "tools/abdvol/abdvol.h"
 
 #include <errno.h>
 #include <stdio.h>

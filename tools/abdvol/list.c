@@ -6,7 +6,7 @@
  *
  * A volume may have millions of objects, so they are not all listed: after the
  * first name of a folder, the next listing begins behind the folder. */
-#include "abdvol.h"
+#include "tools/abdvol/abdvol.h"
 
 #include "plugins/object/format.h"
 

@@ -2,7 +2,7 @@
  * Copyright the abdkit authors */
 
 /* A bar on a terminal: how far it is, how fast, how long it will take. */
-#include "abdvol.h"
+#include "tools/abdvol/abdvol.h"
 
 #include <inttypes.h>
 #include <stdio.h>
