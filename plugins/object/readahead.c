@@ -7,10 +7,12 @@
 #include "reader.h"
 #include "volume.h"
 
-/* A stream's first window: it has read on once. */
+/* A stream's first window. */
 #define FIRST_WINDOW 32 /* blocks */
 /* Reads of one stream may come in another order than they lie. */
-#define SLACK 256 /* blocks */
+#define SLACK 64 /* blocks */
+/* Two that lie near each other may do so by chance. */
+#define READS_LEAST 3
 
 /* Does the read go on with the stream? */
 static bool goes_on(const struct readahead_stream *stream, uint64_t block)
@@ -49,13 +51,14 @@ void readahead_note(struct reader *reader, uint64_t block, uint64_t count)
     if (!stream->used) {
         stream->next = stream->ahead = end;
         stream->used = ++readahead->clock;
+        stream->reads = 1;
         return;
     }
     stream->used = ++readahead->clock;
     if (end > stream->next)
         stream->next = end;
     /* Enough is under way, or it is read faster than it comes. */
-    if (reader->under_way >= readahead->max)
+    if (++stream->reads < READS_LEAST || reader->under_way >= readahead->max)
         return;
     if (stream->ahead < stream->next)
         stream->ahead = stream->next;

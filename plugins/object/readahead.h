@@ -20,7 +20,8 @@ struct readahead {
     struct readahead_stream {
         uint64_t next;   /* block behind the last one that was read */
         uint64_t ahead;  /* up to here it was asked for */
-        uint64_t window; /* blocks; 0: it has not read on yet */
+        uint64_t window; /* blocks; 0: it is not read ahead yet */
+        unsigned reads;  /* that went on, and 1 */
         uint64_t used;   /* clock */
     } streams[READAHEAD_STREAMS];
 };

@@ -31,18 +31,43 @@ static void base64_of_crc(uint32_t crc, char ret[9])
     strcpy(ret + 6, "==");
 }
 
+/* So many bytes are summed up and hashed while they are near. */
+#define HASH_STEP (32 * 1024)
+
+static uint32_t add_piece(struct sigv4_hasher *hasher, uint32_t crc,
+                          const struct iovec *piece)
+{
+    const uint8_t *at = piece->iov_base;
+    size_t left = piece->iov_len;
+
+    while (left > 0) {
+        size_t n = left < HASH_STEP ? left : HASH_STEP;
+
+        crc = crc32c(crc, at, n);
+        if (hasher)
+            sigv4_hasher_add(hasher, at, n);
+        at += n;
+        left -= n;
+    }
+    return crc;
+}
+
 void s3_request_hash(void *arg)
 {
     struct s3_request *request = arg;
     const struct store_call *call = request->call;
+    bool tls = request->s3->place->address.tls;
+    struct sigv4_hasher *hasher = tls ? NULL : sigv4_hasher_new();
     uint32_t crc = 0;
 
+    if (!tls && !hasher)
+        return;
     for (unsigned i = 0; i < call->body_n; i++)
-        crc = crc32c(crc, call->body[i].iov_base, call->body[i].iov_len);
+        crc = add_piece(hasher, crc, &call->body[i]);
     base64_of_crc(crc, request->crc);
-    if (request->s3->place->address.tls)
+    if (tls)
         strcpy(request->hash, SIGV4_UNSIGNED);
-    else if (sigv4_hash(call->body, call->body_n, request->hash) != 0)
+    else if (sigv4_hasher_end(hasher, request->hash) != 0)
         return;
     request->hashed = true;
 }

@@ -82,17 +82,35 @@ static bool hmac(const void *key, size_t key_length, const char *text,
            length == HASH_BYTES;
 }
 
-int sigv4_hash(const struct iovec *body, unsigned n, char ret[SIGV4_HASH_SIZE])
+/* It is OpenSSL's own; the name is for our callers. */
+struct sigv4_hasher *sigv4_hasher_new(void)
+{
+    return (struct sigv4_hasher *)hash_begin();
+}
+
+void sigv4_hasher_add(struct sigv4_hasher *hasher, const void *bytes,
+                      size_t length)
+{
+    EVP_DigestUpdate((EVP_MD_CTX *)hasher, bytes, length);
+}
+
+int sigv4_hasher_end(struct sigv4_hasher *hasher, char ret[SIGV4_HASH_SIZE])
 {
     uint8_t hash[HASH_BYTES];
-    EVP_MD_CTX *ctx = hash_begin();
 
-    for (unsigned i = 0; ctx && i < n; i++)
-        EVP_DigestUpdate(ctx, body[i].iov_base, body[i].iov_len);
-    if (!hash_end(ctx, hash))
+    if (!hash_end((EVP_MD_CTX *)hasher, hash))
         return ENOMEM;
     to_hex(hash, ret);
     return 0;
+}
+
+int sigv4_hash(const struct iovec *body, unsigned n, char ret[SIGV4_HASH_SIZE])
+{
+    struct sigv4_hasher *hasher = sigv4_hasher_new();
+
+    for (unsigned i = 0; hasher && i < n; i++)
+        sigv4_hasher_add(hasher, body[i].iov_base, body[i].iov_len);
+    return sigv4_hasher_end(hasher, ret);
 }
 
 /* --- the key --- */

@@ -62,6 +62,13 @@ int sigv4_sign(struct sigv4_key *key, const struct sigv4_request *request,
 /* 20260131T235959Z */
 void sigv4_date(time_t when, char ret[SIGV4_DATE_SIZE]);
 
+/* A hash that is made piece by piece.  NULL: no memory. */
+struct sigv4_hasher *sigv4_hasher_new(void);
+void sigv4_hasher_add(struct sigv4_hasher *hasher, const void *bytes,
+                      size_t length);
+/* Frees it.  0 or ENOMEM. */
+int sigv4_hasher_end(struct sigv4_hasher *hasher, char ret[SIGV4_HASH_SIZE]);
+
 /* Hex SHA-256 of all the pieces together.  0 or ENOMEM. */
 int sigv4_hash(const struct iovec *body, unsigned n, char ret[SIGV4_HASH_SIZE]);
 

@@ -47,7 +47,7 @@ http {{
         listen 127.0.0.1:{port} backlog=1024;
         root {data};
         set $made "";
-        if ($request_method = PUT) {{ set $made "P"; }}
+        if ($http_if_none_match = "*") {{ set $made "P"; }}
         if (-f $request_filename) {{ set $made "${{made}}E"; }}
         if ($made = "PE") {{ return 412; }}
         if ($args ~ "list-type=2") {{ return 200 '<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'; }}
