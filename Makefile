@@ -28,6 +28,7 @@ test: build
 bench: build
 	scripts/deps bench
 	tests/bench/run --build=$(BUILD) $(BENCHFLAGS)
+	tests/bench/object --build=$(BUILD)
 
 install: deps
 	scripts/build $(BUILD)-install --prefix=$(abspath $(PREFIX)) --libdir=lib --mandir=share/man --buildtype=release

@@ -25,7 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one connection's buffer may be: libcurl has one for each direction. */
+/* What one connection's buffer may be.  That for sending is there only while
+ * something is sent, and large bodies are few. */
 #define BUFFER_LEAST (16L * 1024)
 #define BUFFER_MOST  (256L * 1024)
 
@@ -346,7 +347,6 @@ static void prepare_once(struct http_slot *slot)
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, http->buffer);
-    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, http->buffer);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)(http->options.connect_ns / 1000000));
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -390,6 +390,9 @@ static int prepare(struct http_slot *slot)
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
     if (upload) {
         curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE,
+                         call->length < (uint64_t)BUFFER_MOST ? BUFFER_LEAST
+                                                              : BUFFER_MOST);
         curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE,
                          (curl_off_t)call->length);
     } else {
@@ -560,8 +563,7 @@ static void init_global(void)
 
 static long buffer_for(const struct http_options *options)
 {
-    /* Two for each connection: one up, one down. */
-    uint64_t each = options->buffers / options->connections / 2;
+    uint64_t each = options->buffers / options->connections;
 
     if (each < (uint64_t)BUFFER_LEAST)
         return BUFFER_LEAST;

@@ -32,7 +32,7 @@ struct volume;
 #define READER_TRIES 3
 /* Reads of so many blocks are worth being kept: longer ones cost one round trip
  * again, too, and would push out all others. */
-#define READER_KEPT 16
+#define READER_KEPT 32
 
 struct reader {
     struct volume *volume;
