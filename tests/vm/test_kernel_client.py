@@ -96,6 +96,10 @@ class UserModeLinux(Guest):
         self.boot("uml.sh", "guest-death.sh", "--filter=delay", "memory",
                   "1G", "rdelay=5ms", "wdelay=5ms")
 
+    def test_disk_of_objects(self):
+        self.boot("uml.sh", "guest-object.sh", "object", "dir:/run/objects",
+                  "size=256M", "create=if-missing")
+
 
 class Qemu(Guest):
     @classmethod
