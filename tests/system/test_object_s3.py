@@ -125,6 +125,36 @@ class Tls(DoubleCase):
     def test_bundle_of_the_environment(self):
         self.play(env=self.with_keys(AWS_CA_BUNDLE=self.ca))
 
+    def test_many_connections(self):
+        """They share what they trust: with all that a system trusts, each
+        would have megabytes of it."""
+        bundle = "/etc/ssl/certs/ca-certificates.crt"
+        if not os.path.exists(bundle):
+            self.skipTest("no %s: package ca-certificates" % bundle)
+        with open(bundle) as system, open(self.ca) as ours:
+            trusted = write_file(self.directory, "trusted.pem",
+                                 ours.read() + system.read())
+        server = self.volume("ca-file=" + trusted, "readahead=0",
+                             size=64 * MIB)
+        client = self.client(server)
+        for at in range(0, 16 * MIB, MIB):
+            client.write(at, b"x" * MIB)
+        self.flush(client)
+        event = threading.Event()
+        planned = self.store.fault("stall", method="GET", key="/log/",
+                                   event=event, times=1000)
+        client.send(b"".join(client.submit(CMD_READ, n * 128 * KIB, 4096,
+                                           send=False)[1]
+                             for n in range(128)))
+        wait_until(lambda: planned.fired >= 128)
+        peak = server.peak_rss()
+        event.set()
+        for reply in client.receive_all().values():
+            self.assertEqual(reply.data, b"x" * 4096)
+        server.stop()
+        if not FEWER:
+            self.assertLess(peak, 100 * MIB)
+
     def test_foreign_certificate(self):
         server = self.volume("retry-for=200ms")
         self.refused(server, "certificate")
