@@ -91,8 +91,7 @@ class RadosGW:
             raise unittest.SkipTest(
                 "no %s: packages radosgw ceph-mon ceph-osd ceph-common"
                 % ", ".join(absent))
-        # Sockets lie in it, so its path is short.
-        self.folder = tempfile.mkdtemp(prefix="abdtest-rgw-", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="abdtest-rgw-")
         self.access_key, self.secret = "AKTEST", "a+secret/of-tests"
         self.bucket = bucket
         self.processes = []

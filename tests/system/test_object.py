@@ -15,6 +15,7 @@ import unittest
 
 import system
 from constants import *
+from fencing import write_until_fenced
 from model import Model, drive
 from nbdproto import Closed, info_data
 from server import program, run, temporary_directory, wait_until
@@ -356,22 +357,6 @@ class Writers(ObjectCase):
         second.stop()
         first.stop()
 
-    def write_until_fenced(self, client, acknowledged):
-        """Block after block, each flushed; the number that each got."""
-        number = 0
-        try:
-            while True:
-                number += 1
-                data = number.to_bytes(8, "big") * 512
-                if client.call(CMD_WRITE, number % 64 * 4096,
-                               payload=data).error:
-                    return
-                if client.call(CMD_FLUSH).error:
-                    return
-                acknowledged.append(number)
-        except (Closed, ConnectionError):
-            pass
-
     def test_stopped_anywhere(self):
         """A writer that is stopped at any moment, and goes on when another one
         has taken over: what it has acknowledged the other one has."""
@@ -382,7 +367,7 @@ class Writers(ObjectCase):
                 first = self.volume("fault=latency=200us,jitter=2ms,seed=%d" %
                                     turn, name=name, size=MIB)
                 client, acknowledged = self.client(first), []
-                writer = threading.Thread(target=self.write_until_fenced,
+                writer = threading.Thread(target=write_until_fenced,
                                           args=(client, acknowledged))
                 writer.start()
                 wanted = rng.randrange(30)

@@ -12,6 +12,7 @@ import threading
 import unittest
 
 from object_s3 import *         # puts the stores' folder into the path
+from fencing import write_until_fenced
 from model import Model, drive
 from nbdproto import Closed
 from radosgw import RadosGW
@@ -133,21 +134,6 @@ class Crashes(RadosCase):
 class Writers(RadosCase):
     """P3, with a store that decides who is first."""
 
-    def write_until_fenced(self, client, acknowledged):
-        number = 0
-        try:
-            while True:
-                number += 1
-                data = number.to_bytes(8, "big") * 512
-                if client.call(CMD_WRITE, number % 64 * 4096,
-                               payload=data).error:
-                    return
-                if client.call(CMD_FLUSH).error:
-                    return
-                acknowledged.append(number)
-        except (Closed, ConnectionError):
-            pass
-
     def test_stopped_anywhere(self):
         """Three writers after each other; the first two are stopped at any
         moment and go on when the third has the volume."""
@@ -159,7 +145,7 @@ class Writers(RadosCase):
                 for _ in range(2):
                     server = self.volume(name=name, size=MIB)
                     client, acknowledged = self.client(server), []
-                    thread = threading.Thread(target=self.write_until_fenced,
+                    thread = threading.Thread(target=write_until_fenced,
                                               args=(client, acknowledged))
                     thread.start()
                     wanted = rng.randrange(8)
