@@ -297,6 +297,37 @@ class Damage(ObjectCase):
             self.refused("volume: ")
 
 
+class FullDisk(ObjectCase):
+    """P5: what can't be stored is kept, and stored when there is room."""
+
+    def test_full(self):
+        path = os.path.join(self.directory, "v")
+        os.mkdir(path)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m",
+                               "none", path], capture_output=True, text=True)
+        if done.returncode:
+            self.skipTest("no small file system: " + done.stderr.strip())
+        self.addCleanup(subprocess.run, ["umount", "-l", path])
+        filler = os.path.join(self.directory, "v", "filler")
+        with open(filler, "wb") as file:
+            file.write(bytes(6 * MIB))
+        server = self.volume("retry-for=100ms", "object-size=1M")
+        client = self.client(server)
+        data = random.Random(SEED).randbytes(4 * MIB)
+        for at in range(0, len(data), 256 * KIB):
+            client.write(at, data[at:at + 256 * KIB])
+        self.assertEqual(client.call(CMD_FLUSH).error, EIO)
+        self.assertIn("No space left", server.stderr())
+        self.assertEqual(client.read(0, len(data)), data)
+        os.unlink(filler)
+        self.assertEqual(client.call(CMD_FLUSH).error, 0)
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+        server = self.volume()
+        self.assertEqual(self.client(server).read(0, len(data)), data)
+        server.stop()
+
+
 class Writers(ObjectCase):
     """P3: one writer."""
 
