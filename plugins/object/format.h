@@ -113,6 +113,7 @@ struct superblock {
 };
 /* malloc'ed text, or NULL: no memory. */
 char *superblock_encode(const struct superblock *superblock);
+/* NULL, or what is wrong: valid until the thread's next one. */
 const char *superblock_decode(const char *text, size_t length,
                               struct superblock *ret);
 

@@ -9,8 +9,10 @@
 
 #include "base/json.h"
 #include "base/json_read.h"
+#include "base/text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define OBJECT_SIZE_MIN (64 * 1024)
@@ -27,23 +29,35 @@ struct member {
     bool seen;
 };
 
+/* A fault with the member's name, valid until the thread's next one. */
+static const char *fault_of(const char *key, const char *what)
+{
+    static _Thread_local char fault[160];
+    char name[64];
+
+    text_quote(key, strlen(key), name, sizeof name);
+    snprintf(fault, sizeof fault, "its member %s %s", name, what);
+    return fault;
+}
+
 static const char *take_value(struct member *member,
                               const struct json_value *value)
 {
     if (value->type != member->type)
-        return "a member is of a wrong type";
+        return fault_of(value->key, "is of a wrong type");
     if (member->number) {
         if (!value->whole)
-            return "a number is negative, broken or too large";
+            return fault_of(value->key, "is negative, broken or too large");
         *member->number = value->number;
     }
     if (member->text) {
         if (strlen(value->text) >= member->text_size)
-            return "a text is too long";
+            return fault_of(value->key, "is too long");
         strcpy(member->text, value->text);
     }
     if (member->empty && value->first)
-        return "it needs a feature that this version does not have";
+        return fault_of(value->key,
+                        "names something that this version does not have");
     return NULL;
 }
 
@@ -61,9 +75,9 @@ static const char *take_members(const struct json_value *root,
             if (strcmp(members[i].key, value->key) == 0)
                 member = &members[i];
         if (!member)
-            return "it has a member that is not known";
+            return fault_of(value->key, "is not known");
         if (member->seen)
-            return "a member is there twice";
+            return fault_of(value->key, "is there twice");
         member->seen = true;
         fault = take_value(member, value);
         if (fault)
@@ -71,8 +85,19 @@ static const char *take_members(const struct json_value *root,
     }
     for (size_t i = 0; i < n; i++)
         if (!members[i].seen)
-            return "a member is missing";
+            return fault_of(members[i].key, "is missing");
     return NULL;
+}
+
+/* Before all others: a later format may have members that we don't know. */
+static const char *check_format(const struct json_value *root)
+{
+    const struct json_value *format = json_find(root, "format");
+
+    return format && format->type == JSON_NUMBER && format->whole &&
+                   format->number != FORMAT
+               ? "it is of a format that this version does not know"
+               : NULL;
 }
 
 static const char *take(const char *text, size_t length, struct member *members,
@@ -92,7 +117,9 @@ static const char *take(const char *text, size_t length, struct member *members,
     default:
         return "no memory";
     }
-    fault = take_members(document.root, members, n);
+    fault = check_format(document.root);
+    if (!fault)
+        fault = take_members(document.root, members, n);
     json_document_finish(&document);
     return fault;
 }
@@ -162,8 +189,6 @@ const char *superblock_decode(const char *text, size_t length,
 
     if (fault)
         return fault;
-    if (format != FORMAT)
-        return "it is of a format that this version does not know";
     if (!uuid_parse(uuid, ret->uuid))
         return "its uuid is none";
     if (block_size != BLOCK_SIZE)
@@ -215,8 +240,6 @@ const char *claim_decode(const char *text, size_t length, struct claim *ret)
 
     if (fault)
         return fault;
-    if (format != FORMAT)
-        return "it is of a format that this version does not know";
     if (epoch == 0 || epoch > UINT32_MAX)
         return "its epoch is out of bounds";
     if (!uuid_parse(session, ret->session))

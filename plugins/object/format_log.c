@@ -125,6 +125,8 @@ const char *log_header_decode(const uint8_t from[LOG_HEADER_SIZE],
         return "something in its header must be 0 and is not";
     if (ret->kind == LOG_FENCE && (ret->fence == 0 || ret->entries != 0))
         return "a fence with a table, or without the next epoch";
+    if (ret->kind == LOG_FENCE && ret->size != LOG_HEADER_SIZE)
+        return "a fence with a payload";
     if (ret->kind == LOG_DATA && ret->fence)
         return "something in its header must be 0 and is not";
     return check_sizes(ret);

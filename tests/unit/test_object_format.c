@@ -276,6 +276,47 @@ static void superblocks(void **state)
     }
 }
 
+/* What is said names the member; of a later format that it is one, whatever
+ * else is in it. */
+static void faults_are_named(void **state)
+{
+    static const char *const wrong[][3] = {
+        {"\"format\":0,", "\"format\":7,\"new\":{},", "a format"},
+        {"\"size\":8192,", "", "\"size\" is missing"},
+        {"\"size\":8192", "\"size\":8192,\"new\":0", "\"new\" is not known"},
+        {"\"size\":8192", "\"size\":8192,\"size\":1",
+         "\"size\" is there twice"},
+        {"\"size\":8192", "\"size\":\"x\"", "\"size\" is of a wrong type"},
+        {"\"size\":8192", "\"size\":-1", "\"size\" is negative"},
+        {"\"ancestors\":[]", "\"ancestors\":[1]", "\"ancestors\" names"},
+        {"\"uuid\":\"", "\"uuid\":\"0", "\"uuid\" is too long"},
+    };
+    struct superblock superblock;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char *text = replaced(good, wrong[i][0], wrong[i][1]);
+        const char *fault = superblock_decode(text, strlen(text), &superblock);
+
+        if (!fault || !strstr(fault, wrong[i][2]))
+            fail_msg("%s: %s", text, fault ? fault : "not refused");
+        free(text);
+    }
+}
+
+static void a_fence_is_nothing_else(void **state)
+{
+    struct log_header header = header_of(LOG_FENCE), back;
+    uint8_t bytes[LOG_HEADER_SIZE];
+
+    (void)state;
+    log_header_encode(&header, bytes);
+    assert_null(log_header_decode(bytes, &back));
+    header.size += 8;
+    log_header_encode(&header, bytes);
+    assert_non_null(strstr(log_header_decode(bytes, &back), "payload"));
+}
+
 static void claims(void **state)
 {
     struct claim claim = {.epoch = 7,
@@ -316,6 +357,8 @@ int main(void)
         cmocka_unit_test(units_know_their_place),
         cmocka_unit_test(superblocks),
         cmocka_unit_test(claims),
+        cmocka_unit_test(faults_are_named),
+        cmocka_unit_test(a_fence_is_nothing_else),
     };
 
     return cmocka_run_group_tests_name("object format", tests, NULL, NULL);
