@@ -228,6 +228,8 @@ bool command_begin(struct connection *connection,
     uint64_t payload = payload_of(connection, header);
 
     reset(command, header);
+    /* An extended WRITE without PAYLOAD_LEN is wrong, and has none to drop. */
+    command->dropped = payload == 0;
     if (payload > LIMIT_PAYLOAD)
         return false;
     if (wants_status_payload(connection, command)) {

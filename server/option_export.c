@@ -211,7 +211,10 @@ static void on_disk(struct disk_request *request, struct disk *disk, int error)
         handshake_resume(handshake, refuse_open(handshake, error));
         return;
     }
-    if (!disk->parallel && disk->pub.loop != connection->worker->loop) {
+    /* A client's own disk ends with its connection: on one thread, even if it
+     * is parallel. */
+    if ((!disk->parallel || !disk->shared) &&
+        disk->pub.loop != connection->worker->loop) {
         handshake->opening_under_way = true;
         handshake_detach(handshake);
         connection_move(connection, worker_of(disk->pub.loop), on_arrived);

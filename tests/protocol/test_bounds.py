@@ -11,6 +11,7 @@ from constants import *
 from nbdproto import Closed
 from server import Server, temporary_directory
 from test_transmission import STYLES
+from transmission import Reply
 
 SIZE = 1 << 20
 BIG = 256 << 20
@@ -242,6 +243,24 @@ class BlockSizes(unittest.TestCase):
             else:
                 reply = client.call(command, offset, length)
             self.assertEqual(reply.error, EINVAL)
+
+
+class NoPayload(unittest.TestCase):
+    """An extended WRITE without PAYLOAD_LEN: it is refused, and what follows
+    its header is the next command."""
+
+    def test_next_command_is_heard(self):
+        with Server("memory", "16M") as server:
+            for length in (1, 4096, 1 << 40, (1 << 63) - 1):
+                client = server.client(extended=True)
+                write = client.encode(CMD_WRITE, 0, length, 0, cookie=7)
+                client.pending[7] = Reply(CMD_WRITE, 0, 0, length)
+                client.send(write)
+                read, _ = client.submit(CMD_READ, 0, 512)
+                replies = client.receive_all()
+                self.assertEqual(replies[7].error, EINVAL)
+                self.assertEqual(replies[read].data, bytes(512))
+                client.disconnect()
 
 
 if __name__ == "__main__":
