@@ -218,6 +218,7 @@ static void reset(struct command *command, const struct nbd_request *header)
     command->dropped = false;
     command->job = NULL;
     command->part = NULL;
+    command->spare = false;
     command->payload_n = 0;
 }
 

@@ -21,6 +21,7 @@
 #include "server/admission.h"
 #include "server/disk.h"
 #include "server/job.h"
+#include "server/request.h"
 #include "server/stream.h"
 #include "wire/message.h"
 
@@ -76,15 +77,15 @@ struct connection {
         struct command command; /* the one that is under way */
         bool hung_up;           /* the socket said so while nothing was read */
         bool stopped;           /* nothing more is to be received */
-        unsigned requests_wanted; /* RECEIVE_WAITS_REQUEST: so many */
-        bool fed;                 /* they are there now */
-        struct list ready_link;   /* worker->ready */
-        struct list room_link;    /* lane->connections */
+        bool fed;               /* the requests it waited for are there now */
+        struct list ready_link; /* worker->ready */
+        struct list room_link;  /* lane->connections */
+        struct request_waiter request_waiter;
         struct memory_waiter memory_waiter;
         enum {
             RECEIVE_READY,
             RECEIVE_WAITS_ROOM,    /* in the disk: lane->connections */
-            RECEIVE_WAITS_REQUEST, /* for the pool: worker->starved */
+            RECEIVE_WAITS_REQUEST, /* for the pool: request_waiter */
             RECEIVE_WAITS_MEMORY,  /* for buffers: memory_waiter */
             RECEIVE_WAITS_REPLIES, /* for the client to read some */
         } waits;

@@ -23,6 +23,7 @@
 #include "base/list.h"
 #include "loop/loop.h"
 #include "server/layer.h"
+#include "server/request.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -95,6 +96,7 @@ struct disk {
     struct list belows; /* struct below: what it opened of the next layer */
     int open_error;
     bool opened; /* the plugin's open() succeeded: close() is owed */
+    struct request_waiter background_waiter;
 
     struct lane *lanes;          /* one for each loop */
     struct loop_message message; /* opening and closing, a step at a time */

@@ -90,7 +90,7 @@ static void child_ended(struct request *child, int error)
     child->child.ended(&child->pub, error, child->child.arg);
     loop_set_busy_with(child->worker->loop, NULL);
     if (!child->child.kept)
-        request_put_child(child);
+        request_put_reserved(child);
 }
 
 /* Room for what an EXTENTS child brings.  Without memory it is the room for

@@ -50,15 +50,28 @@ static void give_buffer(struct request *part)
     tell(connection);
 }
 
+/* Is it (with its children) to be kept for the next part of its command? */
+static bool is_spare(const struct request *part)
+{
+    const struct job *job = part->part.job;
+    const struct command *command = &job->connection->receive.command;
+
+    return command->job == job && part != job->head && !command->spare;
+}
+
 static void part_free(struct request *part)
 {
     struct worker *worker = part->worker;
-
     struct connection *connection = part->part.job->connection;
 
     give_buffer(part);
     connection->requests_held--;
     tell(connection);
+    if (is_spare(part)) {
+        connection->receive.command.spare = true;
+        request_put_reserved(part);
+        return;
+    }
     request_put(part);
     if (chain.children)
         request_unreserve(worker, chain.children);
@@ -257,6 +270,17 @@ void part_ended(struct request *part, int error)
 
 /* --- submitting --- */
 
+/* All of it has parts, or is answered without: the next bytes are a header. */
+static void end_command(struct connection *connection)
+{
+    struct command *command = &connection->receive.command;
+
+    command->state = COMMAND_NONE;
+    command->part = NULL;
+    command->job = NULL;
+    command_release_spare(connection);
+}
+
 static void submit(struct connection *connection, struct request *part)
 {
     part->part.job->parts++;
@@ -298,16 +322,14 @@ void command_submit(struct connection *connection, void *in_place)
     command->part = NULL;
     if (command->issued == command->length && job->whole &&
         part->part.length < command->length) {
-        command->state = COMMAND_NONE;
-        command->job = NULL;
+        end_command(connection);
         submit_whole(connection, job);
         return;
     }
     command->issued += part->part.length;
     if (command->issued == command->length) {
         job->issued = true;
-        command->state = COMMAND_NONE;
-        command->job = NULL;
+        end_command(connection);
     } else if (job->type == NBD_CMD_WRITE && job->error) {
         command->state = COMMAND_DROP; /* nobody wants the rest */
         command->drop = command->length - command->issued;
@@ -334,8 +356,7 @@ void command_dropped(struct connection *connection)
         command->state = COMMAND_ISSUE; /* the error is yet to be answered */
         return;
     }
-    command->state = COMMAND_NONE;
-    command->job = NULL;
+    end_command(connection);
     job->issued = true;
     if (job->parts == 0)
         job_answer(job);
@@ -371,9 +392,7 @@ static void fail_rest(struct connection *connection)
     job->issued = true;
     job->parts++;
     list_append(&connection->parts, &part->part.link);
-    command->part = NULL;
-    command->job = NULL;
-    command->state = COMMAND_NONE;
+    end_command(connection);
     part_ended(part, command->error);
 }
 
@@ -395,9 +414,7 @@ void command_answer_error(struct connection *connection)
         job->error_text = strdup(command->why);
     job->issued = true;
     job->whole = true; /* one reply, without chunks */
-    command->part = NULL;
-    command->job = NULL;
-    command->state = COMMAND_NONE;
+    end_command(connection);
     job_answer(job);
 }
 
@@ -411,9 +428,7 @@ void command_abandon(struct connection *connection)
         memory_wait_stop(connection->worker->memory,
                          &connection->receive.memory_waiter);
     list_remove(&connection->receive.room_link);
-    command->state = COMMAND_NONE;
-    command->part = NULL;
-    command->job = NULL;
+    end_command(connection);
     if (!job)
         return;
     /* A part that was never submitted goes back now; whole ones are all in

@@ -76,6 +76,7 @@ struct command {
     uint64_t at_hand; /* bytes of payload that lie in the receive buffer */
     struct job *job;  /* NULL: no part yet */
     struct request *part; /* the one being received */
+    bool spare;           /* a request is kept for the part after it (take.c) */
     uint64_t received;    /* bytes of it */
     uint8_t payload[40];  /* effect length, up to 8 context ids */
     unsigned payload_n;
@@ -93,6 +94,9 @@ void command_payload_complete(struct connection *connection);
  * disk, memory.  Returns false if something is missing; the connection is then
  * queued where it will be, and transmission_resume()d later. */
 bool command_take(struct connection *connection);
+
+/* Gives back the request that was kept for a further part: there is none. */
+void command_release_spare(struct connection *connection);
 
 /* The payload of command.part is complete (or there is none): submits it.
  * in_place: the payload, if it is to be used where it lies. */

@@ -105,7 +105,7 @@ static uint32_t maximum_size(const struct disk *disk,
                              const struct memory *memory, uint32_t minimum,
                              uint32_t preferred)
 {
-    uint64_t parts = request_pool_max(worker_current()) / (1 + chain.children);
+    uint64_t parts = request_pool_max(worker_current()) / request_unit();
     uint64_t most = LIMIT_PAYLOAD;
 
     if (parts > LIMIT_PAYLOAD_PIECES)

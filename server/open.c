@@ -157,9 +157,12 @@ static void derive(struct disk *disk)
 
 /* --- opening --- */
 
+static void on_background_fed(struct request_waiter *waiter);
+
 /* Requests of a filter's own that belong to no client's.  Such a disk is served
- * by its own loop, where they are reserved for as long as it is open. */
-static bool reserve_background(struct disk *disk)
+ * by its own loop, where they are reserved for as long as it is open.  If those
+ * of clients hold them now, the disk is open when enough have ended. */
+static void reserve_background(struct disk *disk)
 {
     const struct abd_filter *filter = disk->layer->filter;
     /* One more while ended() of another is called. */
@@ -167,15 +170,34 @@ static bool reserve_background(struct disk *disk)
     struct worker *worker = worker_of(disk->pub.loop);
 
     n *= 1 + chain_children_from(disk->layer->index + 1);
-    if (n == 0)
-        return true;
-    if (!request_reserve_background(worker, n)) {
+    if (n > 0 && !request_background_fits(worker, n)) {
         complain(disk, "no memory for the requests of the filter's own; "
-                       "--memory is too small");
-        return false;
+                       "--memory is too small for so many open disks");
+        disk->open_error = ENOMEM;
+        close_disk(disk);
+        return;
+    }
+    if (n > 0 && !request_reserve_background(worker, n)) {
+        disk->background_waiter.wanted = n;
+        disk->background_waiter.fed = on_background_fed;
+        request_wait(worker, &disk->background_waiter);
+        return;
     }
     disk->background = n;
-    return true;
+    disk_table_opened(disk, 0);
+}
+
+static void on_background(struct loop_message *message)
+{
+    reserve_background(container_of(message, struct disk, message));
+}
+
+static void on_background_fed(struct request_waiter *waiter)
+{
+    struct disk *disk = container_of(waiter, struct disk, background_waiter);
+
+    disk->message.fn = on_background;
+    loop_send(disk->pub.loop, &disk->message);
 }
 
 static void put_belows(struct disk *disk);
@@ -197,12 +219,7 @@ static void on_opened(struct loop_message *message)
         return;
     }
     derive(disk);
-    if (!reserve_background(disk)) {
-        disk->open_error = ENOMEM;
-        close_disk(disk);
-        return;
-    }
-    disk_table_opened(disk, 0);
+    reserve_background(disk);
 }
 
 PUBLIC void abd_opened(struct abd_disk *pub, int error)

@@ -12,7 +12,6 @@
 #include "server/disk.h"
 #include "server/layer.h"
 #include "server/settings.h"
-#include "server/transmission.h"
 #include "server/worker.h"
 
 #include "base/log.h"
@@ -78,17 +77,30 @@ static unsigned pool_capacity(const struct worker *worker)
     return (unsigned)(worker->pool_limit / SLAB * (SLAB / request_size()));
 }
 
+unsigned request_unit(void)
+{
+    return 1 + chain.children;
+}
+
 unsigned request_pool_max(const struct worker *worker)
 {
     return pool_capacity(worker) - worker->background;
 }
 
+bool request_background_fits(const struct worker *worker, unsigned n)
+{
+    return worker->background + n <= pool_capacity(worker) / 2 &&
+           worker->background + n + REQUEST_UNITS_MIN * request_unit() <=
+               pool_capacity(worker);
+}
+
 bool request_reserve_background(struct worker *worker, unsigned n)
 {
-    if (worker->background + n > pool_capacity(worker) / 2 ||
-        !request_reserve(worker, n))
+    if (!request_reserve(worker, n))
         return false;
     worker->background += n;
+    /* Somebody may wait for more than is left for all. */
+    request_feed(worker);
     return true;
 }
 
@@ -112,8 +124,26 @@ void request_unreserve(struct worker *worker, unsigned n)
 {
     assert(worker->reserved >= n);
     worker->reserved -= n;
-    if (!list_is_empty(&worker->starved))
-        transmission_feed_starved(worker);
+    request_feed(worker);
+}
+
+/* Only the first is told: the others' turn comes when it has taken its own. Who
+ * wants more than there can be any more is told, too. */
+void request_feed(struct worker *worker)
+{
+    struct request_waiter *first =
+        list_first(&worker->starved, struct request_waiter, link);
+
+    if (!first || (worker->free_n - worker->reserved < first->wanted &&
+                   first->wanted <= request_pool_max(worker)))
+        return;
+    list_remove(&first->link);
+    first->fed(first);
+}
+
+void request_wait(struct worker *worker, struct request_waiter *waiter)
+{
+    list_append(&worker->starved, &waiter->link);
 }
 
 static void prefetch(struct request *request)
@@ -163,7 +193,8 @@ static void retire_for_ever(struct request *request)
     request->pub.data = (void *)(uintptr_t)0xdbdbdbdbdbdbdb00;
 }
 
-void request_put(struct request *request)
+/* reserved: for whoever had it, who may take one again at any time. */
+static void put(struct request *request, bool reserved)
 {
     struct worker *worker = request->worker;
 
@@ -175,23 +206,26 @@ void request_put(struct request *request)
     atomic_store_explicit(&request->state, REQUEST_FREE, memory_order_relaxed);
     if (settings.debug_requests) {
         retire_for_ever(request);
+        if (reserved && !request_reserve(worker, 1))
+            abort(); /* the system has no more */
         return;
     }
     list_prepend(&worker->free_requests, &request->link);
     worker->free_n++;
-    if (!list_is_empty(&worker->starved))
-        transmission_feed_starved(worker);
+    if (reserved)
+        worker->reserved++;
+    else
+        request_feed(worker);
 }
 
-void request_put_child(struct request *child)
+void request_put(struct request *request)
 {
-    struct worker *worker = child->worker;
-    bool reserved;
+    put(request, false);
+}
 
-    request_put(child);
-    reserved = request_reserve(worker, 1);
-    assert(reserved); /* at least this one is free */
-    (void)reserved;
+void request_put_reserved(struct request *request)
+{
+    put(request, true);
 }
 
 void request_release(struct request *request)
@@ -208,7 +242,7 @@ void request_release(struct request *request)
         struct request *next = from->lent.from;
 
         from->lent.from = NULL;
-        request_put_child(from);
+        request_put_reserved(from);
         from = next;
     }
 }

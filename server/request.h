@@ -122,11 +122,32 @@ struct request {
  * that who has started never fails; false: the budget does not allow it now. */
 bool request_reserve(struct worker *worker, unsigned n);
 void request_unreserve(struct worker *worker, unsigned n);
-/* The same for as long as a disk is open; not more than half of them all. */
+/* The same for as long as a disk is open.  fits: could it be had if nothing
+ * were in flight?  Not more than half of them all may go this way, and a
+ * command must still find its first two. */
+bool request_background_fits(const struct worker *worker, unsigned n);
 bool request_reserve_background(struct worker *worker, unsigned n);
 void request_unreserve_background(struct worker *worker, unsigned n);
 /* How many there can ever be on this worker beside those. */
 unsigned request_pool_max(const struct worker *worker);
+/* What one request of a client takes, with the children that filters may make
+ * for it; and how many of these there are always. */
+unsigned request_unit(void);
+#define REQUEST_UNITS_MIN 2
+
+/* Who waits for so many.  fed() is called when it is its turn and there are
+ * that many (or never will be), out of the queue: reserve() says.  It is called
+ * from wherever a request goes back, so it may do little more than to remember
+ * it. */
+struct request_waiter {
+    struct list link;
+    unsigned wanted;
+    void (*fed)(struct request_waiter *waiter);
+};
+void request_wait(struct worker *worker, struct request_waiter *waiter);
+/* Tells the first, if it can be told something.  Who was told and then does not
+ * want any calls it, so that the next has its turn. */
+void request_feed(struct worker *worker);
 /* Uses up one reservation.  pub's op, flags, offset, length, data and client
  * are the caller's to set. */
 struct request *request_take(struct worker *worker,
@@ -134,9 +155,9 @@ struct request *request_take(struct worker *worker,
 /* Releases what was lent, frees the text, puts it back into the pool. */
 void request_put(struct request *request);
 
-/* The same for a child: the reservation is its parent's (or its disk's) again.
- */
-void request_put_child(struct request *child);
+/* The same for one that is still reserved afterwards: a child's reservation is
+ * its parent's (or its disk's) again. */
+void request_put_reserved(struct request *request);
 
 /* Gives back what was lent, if it was: the bytes have left. */
 void request_release(struct request *request);

@@ -140,7 +140,8 @@ static void drop_stalled(struct worker *worker)
         struct connection *connection =
             container_of(link, struct connection, link);
         bool stalls = connection->send.blocked ||
-                      connection->receive.command.state == COMMAND_RECEIVE;
+                      connection->receive.command.state == COMMAND_RECEIVE ||
+                      connection->receive.command.state == COMMAND_DROP;
 
         if (connection->state != CONNECTION_TRANSMISSION || !stalls ||
             (connection->held == 0 && connection->requests_held == 0) ||

@@ -171,9 +171,9 @@ static enum memory_use choose_use(const struct connection *connection,
 static bool reserve(struct connection *connection, unsigned n)
 {
     struct worker *worker = connection->worker;
-    unsigned requests = n * (1 + chain.children);
+    unsigned requests = n * request_unit();
 
-    connection->receive.requests_wanted = requests;
+    connection->receive.request_waiter.wanted = requests;
     if (!list_is_empty(&worker->starved) && !connection->receive.fed)
         return false;
     connection->receive.fed = false;
@@ -232,6 +232,57 @@ static bool take_memory(struct connection *connection, const uint64_t *sizes,
     return true;
 }
 
+/* Reserves for the next part of a command that is cut as it comes.
+ *
+ * Such a command holds its first request until the end (the job lies there), so
+ * it must never queue for another: a few of them would hold all there are, and
+ * wait for each other.  It begins with two, and keeps the second until it is
+ * the last part's: a part that has ended gives its own back to the command
+ * (job.c), and until then there is nothing to wait for but that. */
+static enum missing reserve_next(struct connection *connection, bool last)
+{
+    struct command *command = &connection->receive.command;
+    struct worker *worker = connection->worker;
+
+    if (!command->job) {
+        if (!reserve(connection, last ? 1 : REQUEST_UNITS_MIN))
+            return MISSING_REQUEST;
+        command->spare = !last;
+        return MISSING_NOTHING;
+    }
+    if (!(last && command->spare) && list_is_empty(&worker->starved) &&
+        request_reserve(worker, request_unit()))
+        return MISSING_NOTHING;
+    if (!command->spare)
+        return MISSING_REPLIES;
+    command->spare = false;
+    return MISSING_NOTHING;
+}
+
+/* The part was not made after all. */
+static void unreserve_next(struct connection *connection)
+{
+    struct command *command = &connection->receive.command;
+
+    if (command->job && !command->spare) {
+        command->spare = true;
+        return;
+    }
+    if (!command->job)
+        command_release_spare(connection);
+    request_unreserve(connection->worker, request_unit());
+}
+
+void command_release_spare(struct connection *connection)
+{
+    struct command *command = &connection->receive.command;
+
+    if (!command->spare)
+        return;
+    command->spare = false;
+    request_unreserve(connection->worker, request_unit());
+}
+
 static enum missing take_one(struct connection *connection)
 {
     struct command *command = &connection->receive.command;
@@ -239,26 +290,26 @@ static enum missing take_one(struct connection *connection)
     uint64_t length = left;
     uint64_t size = 0;
     void *buffer = NULL;
+    enum missing missing;
 
     if (command->header.type == NBD_CMD_READ ||
         command->header.type == NBD_CMD_WRITE)
         length = left < connection->disk->transfer ? left
                                                    : connection->disk->transfer;
-    if (!reserve(connection, 1))
-        return MISSING_REQUEST;
-    if (!command->error && !lane_has_room(connection->lane)) {
-        request_unreserve(connection->worker, 1 + chain.children);
-        return MISSING_ROOM;
-    }
+    missing = reserve_next(connection, command->error || length == left);
+    if (missing != MISSING_NOTHING)
+        return missing;
     if (!command->error)
         size = buffer_for(connection, length);
-    if (!may_hold(connection, size ? memory_cost(size) : 0)) {
-        request_unreserve(connection->worker, 1 + chain.children);
-        return MISSING_REPLIES;
-    }
-    if (size && !take_memory(connection, &size, 1, &buffer)) {
-        request_unreserve(connection->worker, 1 + chain.children);
-        return MISSING_MEMORY;
+    if (!command->error && !lane_has_room(connection->lane))
+        missing = MISSING_ROOM;
+    else if (!may_hold(connection, size ? memory_cost(size) : 0))
+        missing = MISSING_REPLIES;
+    else if (size && !take_memory(connection, &size, 1, &buffer))
+        missing = MISSING_MEMORY;
+    if (missing != MISSING_NOTHING) {
+        unreserve_next(connection);
+        return missing;
     }
     command->part = make_part(connection, length, buffer, buffer ? size : 0);
     command->received = 0;
@@ -350,7 +401,7 @@ static void make_whole(struct connection *connection, const struct whole *whole)
 static enum missing take_whole(struct connection *connection, unsigned n)
 {
     struct command *command = &connection->receive.command;
-    unsigned requests = n * (1 + chain.children);
+    unsigned requests = n * request_unit();
     enum missing missing = MISSING_NOTHING;
     struct whole whole;
 
@@ -370,7 +421,7 @@ static enum missing take_whole(struct connection *connection, unsigned n)
     }
     if (command->error) {
         /* take_memory() found that there will never be enough */
-        request_unreserve(connection->worker, requests - 1 - chain.children);
+        request_unreserve(connection->worker, requests - request_unit());
         command->part = make_part(connection, command->length, NULL, 0);
         return MISSING_NOTHING;
     }
@@ -388,7 +439,7 @@ static enum missing take(struct connection *connection)
     if (command->error || !wants_whole(connection) ||
         command->length <= connection->disk->transfer)
         return take_one(connection);
-    if (parts > request_pool_max(connection->worker) / (1 + chain.children)) {
+    if (parts > request_pool_max(connection->worker) / request_unit()) {
         command->error = ENOMEM;
         command->why = "it needs more requests than --memory allows";
         return take_one(connection);
@@ -401,8 +452,7 @@ static void wait_for(struct connection *connection, enum missing missing)
 {
     if (missing == MISSING_REQUEST) {
         connection->receive.waits = RECEIVE_WAITS_REQUEST;
-        list_append(&connection->worker->starved,
-                    &connection->receive.room_link);
+        request_wait(connection->worker, &connection->receive.request_waiter);
     } else if (missing == MISSING_ROOM) {
         connection->receive.waits = RECEIVE_WAITS_ROOM;
         list_append(&connection->lane->connections,
@@ -414,6 +464,16 @@ static void wait_for(struct connection *connection, enum missing missing)
         memory_wait(connection->worker->memory,
                     &connection->receive.memory_waiter);
     }
+}
+
+/* The pool's queue has. */
+static void on_requests(struct request_waiter *waiter)
+{
+    struct connection *connection =
+        container_of(waiter, struct connection, receive.request_waiter);
+
+    connection->receive.fed = true;
+    transmission_resume(connection);
 }
 
 /* The memory's queue has come to this connection. */
@@ -445,6 +505,7 @@ bool command_take(struct connection *connection)
     missing = take(connection);
     if (missing == MISSING_NOTHING)
         return true;
+    connection->receive.request_waiter.fed = on_requests;
     connection->receive.memory_waiter.try = on_memory;
     connection->receive.memory_waiter.use = command->use;
     wait_for(connection, missing);

@@ -437,11 +437,11 @@ void transmission_stop(struct connection *connection)
     give_back_rest(connection);
     list_remove(&connection->receive.ready_link);
     list_remove(&connection->receive.room_link);
+    list_remove(&connection->receive.request_waiter.link);
     connection->receive.waits = RECEIVE_READY;
     /* It may have been told of something that others wait for, too. */
     lane_offer_room(connection->lane);
-    if (!list_is_empty(&connection->worker->starved))
-        transmission_feed_starved(connection->worker);
+    request_feed(connection->worker);
 }
 
 void transmission_resume(struct connection *connection)
@@ -449,17 +449,6 @@ void transmission_resume(struct connection *connection)
     list_remove(&connection->receive.room_link);
     connection->receive.waits = RECEIVE_READY;
     be_ready(connection);
-}
-
-void transmission_feed_starved(struct worker *worker)
-{
-    struct connection *first =
-        list_first(&worker->starved, struct connection, receive.room_link);
-
-    if (worker->free_n - worker->reserved < first->receive.requests_wanted)
-        return;
-    first->receive.fed = true;
-    transmission_resume(first);
 }
 
 /* It has waited, or had its turn: on with what it has, then with the socket. */

@@ -25,8 +25,6 @@ void transmission_on_writable(void *arg, uint32_t ready);
 void transmission_stop(struct connection *connection);
 /* What it waited for may be there: it is parsed further in this turn. */
 void transmission_resume(struct connection *connection);
-/* Requests have come back to the pool: those that waited for one go on. */
-void transmission_feed_starved(struct worker *worker);
 /* Goes on with all that was resumed; part of the ANSWER stage. */
 void transmission_run_ready(struct worker *worker);
 

@@ -109,7 +109,7 @@ static int create_receive_buffers(struct worker *worker, uint64_t budget)
         return ENOMEM;
     worker->receive_size = size;
     worker->pool_limit = budget / 4 / workers_n - (uint64_t)n * size;
-    if (request_pool_max(worker) < 2 * (1 + chain.children)) {
+    if (request_pool_max(worker) < REQUEST_UNITS_MIN * request_unit()) {
         log_write(ABD_ERROR, NULL,
                   "--memory is too small for --loops=%u and the %u requests "
                   "that filters may make for one of a client",

@@ -52,7 +52,7 @@ struct worker {
     struct list done;                /* completed, not unwound yet */
     uint64_t next_id;
     struct list kicks;   /* lanes that are owed a kick() */
-    struct list starved; /* connections that wait for a request's memory */
+    struct list starved; /* struct request_waiter */
 
     /* Connections. */
     struct list connections; /* all */

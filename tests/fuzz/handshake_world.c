@@ -289,6 +289,11 @@ int stream_send(struct stream *stream, struct iovec *pieces, unsigned n,
 
 /* --- memory and requests --- */
 
+unsigned request_unit(void)
+{
+    return 1;
+}
+
 unsigned request_pool_max(const struct worker *worker)
 {
     assert(worker == world.connection.worker);

@@ -158,6 +158,29 @@ class Copying(SmallMemory):
         run_together(self, self.server, [self.flood(CMD_READ, 4096, 2000)])
 
 
+class FewRequests(unittest.TestCase):
+    """Filters make each request large, so there are few.  Each command here is
+    several of them, and all clients come at once: none may hold one while it
+    queues for the next."""
+
+    clients = 95
+
+    def run_all(self, work):
+        server = Server("memory", "size=64M", options=(
+            "--memory=4M", "--loops=1", "--filter=nozero", "--filter=nozero",
+            "--filter=nozero", "--filter=delay"))
+        self.addCleanup(server.kill)
+        run_together(self, server, [work] * self.clients)
+        server.check_good()
+        server.stop()
+
+    def test_long_writes(self):
+        self.run_all(lambda client: client.write(0, b"x" * (2 * MIB)))
+
+    def test_long_reads(self):
+        self.run_all(lambda client: client.read(0, 2 * MIB))
+
+
 class Refusals(unittest.TestCase):
     def test_less_than_four_is_refused(self):
         for value in ("3M", "0", "1", "4095K"):

@@ -6,6 +6,7 @@ who shares which disk."""
 
 import json
 import os
+import threading
 import unittest
 
 import system
@@ -289,6 +290,40 @@ class Promised(ChildrenCase):
         client.sock.settimeout(5)
         length = min(client.export.block_max, 4 * MIB)
         self.assertEqual(client.read(0, length), bytes(length))
+        server.stop()
+
+    def serve_many(self, *parameters):
+        """Each export that is opened reserves so many requests that it shows
+        in what is left for clients."""
+        return self.serve_wild("exports=3", *parameters, plugin="wild-exports",
+                               chain=["kids-many", "delay"],
+                               options=["--memory=4M", "--loops=1"])
+
+    def test_opened_while_all_requests_are_in_use(self):
+        server = self.serve_many("rdelay=1")
+        busy = self.client(server, name="disk1")
+        for _ in range(2000):
+            busy.submit(CMD_READ, 0, 512)
+        self.client(server, name="disk2").read(0, 512)
+        busy.receive_all()
+        server.stop()
+
+    def test_long_read_waits_for_more_than_there_will_be(self):
+        """It is answered, and all after it, when another export takes of what
+        it waits for."""
+        server = self.serve_many("rdelay=1", "max_transfer=4096", "size=4M")
+        busy = self.client(server, name="disk1")
+        longest = self.client(server, name="disk1")
+        for _ in range(50):
+            busy.submit(CMD_READ, 0, 512)
+        cookie, _ = longest.submit(CMD_READ, 0, longest.export.block_max)
+        opener = threading.Thread(target=self.client, args=(server,),
+                                  kwargs={"name": "disk2"})
+        opener.start()
+        self.assertIn(longest.receive_all()[cookie].error, (0, ENOMEM))
+        opener.join()
+        busy.receive_all()
+        busy.read(0, 512)
         server.stop()
 
 

@@ -41,6 +41,11 @@ struct worker *workers = two_workers;
 unsigned workers_n = 2;
 
 /* More than any payload needs. */
+unsigned request_unit(void)
+{
+    return 1;
+}
+
 unsigned request_pool_max(const struct worker *worker)
 {
     (void)worker;
