@@ -121,7 +121,8 @@ void abd_memory(const struct abd_instance *instance, struct abd_memory *ret);
  * NEEDED   the plugin can't work without it, and takes it before it has
  *          requests: in open().  While requests wait for memory there may be
  *          none, so nobody may wait for a NEEDED buffer with a request in hand.
- *          Half of the budget at most can be had this way.
+ *          Half of the budget at most can be had this way, less of a small one
+ *          (1 MiB of 4), in steps of 1 MiB that all plugins share.
  * SPARE    only from what nobody is likely to need: there is none while anybody
  *          waits, or while less than a quarter of the budget is free.  It makes
  *          things faster, and is given back under pressure.

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -48,20 +49,6 @@ static unsigned limit_of(unsigned chunks, enum memory_use use)
 static unsigned limit_locked(const struct arena *arena, enum memory_use use)
 {
     return limit_of(arena->chunks - in_chunks(charged_to(arena)), use);
-}
-
-/* What plugins need is taken, so it counts only for who could wait for it. */
-unsigned arena_limit(struct arena *arena, enum memory_use use)
-{
-    unsigned limit;
-
-    pthread_mutex_lock(&arena->lock);
-    limit = limit_of(arena->chunks - in_chunks(charged_to(arena)) -
-                         in_chunks(atomic_load_explicit(&arena->needed,
-                                                        memory_order_relaxed)),
-                     use);
-    pthread_mutex_unlock(&arena->lock);
-    return limit;
 }
 
 static uint64_t first_of(const struct arena *arena, enum memory_use use)
@@ -109,7 +96,7 @@ static void wake_heads_locked(struct arena *arena, const struct memory *except)
 }
 
 /* The lowest or highest place for a run within [from, to); to: none. */
-static unsigned find_run(const struct arena *arena, unsigned from, unsigned to,
+static unsigned find_run(const bool *taken, unsigned from, unsigned to,
                          unsigned length, bool from_above)
 {
     unsigned found = 0;
@@ -117,21 +104,33 @@ static unsigned find_run(const struct arena *arena, unsigned from, unsigned to,
     for (unsigned i = 0; i < to - from; i++) {
         unsigned index = from_above ? to - 1 - i : from + i;
 
-        found = arena->chunk[index].taken ? 0 : found + 1;
+        found = taken[index] ? 0 : found + 1;
         if (found == length)
             return from_above ? index : index + 1 - length;
     }
     return to;
 }
 
+/* from, to: the chunks that the caller may have; to: none. */
+static unsigned find_place(const struct arena *arena, const bool *taken,
+                           unsigned from, unsigned to, unsigned length)
+{
+    unsigned index = to;
+
+    /* Reads begin with what only they may have. */
+    if (to > arena->mixed && length == 1)
+        index = find_run(taken, arena->mixed, to, 1, true);
+    if (index == to && from < to)
+        index = find_run(taken, from, to, length, length > 1);
+    return index;
+}
+
 static void mark_locked(struct arena *arena, unsigned index, unsigned length,
                         bool taken)
 {
     for (unsigned i = index; i < index + length; i++) {
-        struct chunk *chunk = &arena->chunk[i];
-
-        chunk->taken = taken;
-        chunk->recently = true;
+        arena->is_taken[i] = taken;
+        arena->is_recent[i] = true;
         if (taken)
             arena->taken[arena_zone(arena, i)]++;
         else
@@ -139,19 +138,13 @@ static void mark_locked(struct arena *arena, unsigned index, unsigned length,
     }
 }
 
-/* from, to: the chunks that the caller may have. */
 static bool take_run_locked(struct arena *arena, unsigned from, unsigned to,
                             unsigned length, unsigned *ret_index)
 {
     unsigned mixed = arena->mixed;
-    unsigned index = to;
+    unsigned index = find_place(arena, arena->is_taken, from, to, length);
     unsigned in_mixed;
 
-    /* Reads begin with what only they may have. */
-    if (to > mixed && length == 1)
-        index = find_run(arena, mixed, to, 1, true);
-    if (index == to && from < to)
-        index = find_run(arena, from, to, length, length > 1);
     if (index == to)
         return false;
     in_mixed = index >= mixed ? 0 : mixed - index;
@@ -168,6 +161,18 @@ static bool take_run_locked(struct arena *arena, unsigned from, unsigned to,
     return true;
 }
 
+static void touch_locked(struct arena *arena, unsigned index, unsigned length)
+{
+    for (unsigned i = index; i < index + length; i++)
+        arena->is_touched[i] = true;
+}
+
+/* Runs find their places before single chunks do. */
+static bool is_in_pass(unsigned pass, unsigned length)
+{
+    return (length > 1) == (pass == 0);
+}
+
 bool arena_take(struct arena *arena, enum memory_use use, uint64_t ticket,
                 struct arena_need *need)
 {
@@ -175,26 +180,99 @@ bool arena_take(struct arena *arena, enum memory_use use, uint64_t ticket,
     uint64_t writes;
     unsigned from;
     unsigned to;
-    unsigned done = 0;
+    bool taken = true;
 
     pthread_mutex_lock(&arena->lock);
     reads = first_of(arena, MEMORY_READ);
     writes = first_of(arena, MEMORY_WRITE);
     from = ticket <= reads && ticket <= writes ? 0 : arena->mixed;
     to = use == MEMORY_READ && ticket <= reads ? arena->chunks : arena->mixed;
-    while (done < need->n &&
-           take_run_locked(arena, from, to, need->length[done],
-                           &need->index[done]))
-        done++;
-    if (done < need->n)
-        for (unsigned i = 0; i < done; i++)
+    for (unsigned i = 0; i < need->n; i++)
+        need->index[i] = to;
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (unsigned i = 0; taken && i < need->n; i++)
+            if (is_in_pass(pass, need->length[i]))
+                taken = take_run_locked(arena, from, to, need->length[i],
+                                        &need->index[i]);
+    for (unsigned i = 0; i < need->n; i++)
+        if (taken)
+            touch_locked(arena, need->index[i], need->length[i]);
+        else if (need->index[i] != to)
             mark_locked(arena, need->index[i], need->length[i], false);
-    else
-        for (unsigned i = 0; i < done; i++)
-            for (unsigned j = 0; j < need->length[i]; j++)
-                arena->chunk[need->index[i] + j].touched = true;
     pthread_mutex_unlock(&arena->lock);
-    return done == need->n;
+    return taken;
+}
+
+/* As arena_take() would, were nothing taken but what plugins need. */
+static bool find_places_locked(struct arena *arena, unsigned to,
+                               const struct arena_need *need)
+{
+    bool *taken = arena->scratch;
+
+    memcpy(taken, arena->is_needed, arena->chunks * sizeof *taken);
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (unsigned i = 0; i < need->n; i++) {
+            unsigned index;
+
+            if (!is_in_pass(pass, need->length[i]))
+                continue;
+            index = find_place(arena, taken, 0, to, need->length[i]);
+            if (index == to)
+                return false;
+            memset(&taken[index], true, need->length[i] * sizeof *taken);
+        }
+    return true;
+}
+
+bool arena_could_take(struct arena *arena, enum memory_use use,
+                      const struct arena_need *need)
+{
+    unsigned to = use == MEMORY_READ ? arena->chunks : arena->mixed;
+    unsigned needed;
+    uint64_t wanted = 0;
+    bool fits;
+
+    for (unsigned i = 0; i < need->n; i++)
+        wanted += need->length[i];
+    pthread_mutex_lock(&arena->lock);
+    needed = arena->needed;
+    fits = wanted <=
+           limit_of(arena->chunks - in_chunks(charged_to(arena)) - needed, use);
+    if (fits && needed > 0)
+        fits = find_places_locked(arena, to, need);
+    pthread_mutex_unlock(&arena->lock);
+    return fits;
+}
+
+/* What is charged and what is needed together leave a chunk to writes, and one
+ * more to reads. */
+static unsigned needed_max(const struct arena *arena)
+{
+    unsigned left = arena->chunks - in_chunks(arena->length / 4) -
+                    reserve_of(arena->chunks) - 1;
+
+    return left < arena->chunks / 2 ? left : arena->chunks / 2;
+}
+
+bool arena_take_needed_locked(struct arena *arena, unsigned *ret_index)
+{
+    if (arena->needed >= needed_max(arena) ||
+        !take_run_locked(arena, 0, arena->mixed, 1, ret_index))
+        return false;
+    touch_locked(arena, *ret_index, 1);
+    arena->is_needed[*ret_index] = true;
+    arena->needed++;
+    /* Who waits may have become one that can never be content. */
+    wake_heads_locked(arena, NULL);
+    return true;
+}
+
+void arena_put_needed_locked(struct arena *arena, unsigned index)
+{
+    arena->is_needed[index] = false;
+    arena->needed--;
+    mark_locked(arena, index, 1, false);
+    wake_heads_locked(arena, NULL);
 }
 
 void arena_put(struct arena *arena, unsigned index, unsigned length)
@@ -249,30 +327,6 @@ void arena_recall_spares(struct arena *arena, const struct memory *for_whom)
     }
 }
 
-bool arena_need(struct arena *arena, uint64_t bytes)
-{
-    uint64_t needed;
-    bool fits;
-
-    pthread_mutex_lock(&arena->lock);
-    needed = atomic_load_explicit(&arena->needed, memory_order_relaxed);
-    fits = bytes <= arena->length / 2 && needed <= arena->length / 2 - bytes;
-    if (fits) {
-        atomic_store_explicit(&arena->needed, needed + bytes,
-                              memory_order_relaxed);
-        wake_heads_locked(arena, NULL);
-    }
-    pthread_mutex_unlock(&arena->lock);
-    return fits;
-}
-
-void arena_need_no_more(struct arena *arena, uint64_t bytes)
-{
-    pthread_mutex_lock(&arena->lock);
-    atomic_fetch_sub_explicit(&arena->needed, bytes, memory_order_relaxed);
-    pthread_mutex_unlock(&arena->lock);
-}
-
 bool arena_charge(struct arena *arena, uint64_t bytes)
 {
     uint64_t charged;
@@ -296,14 +350,13 @@ static unsigned take_cold(struct arena *arena, unsigned index)
 {
     pthread_mutex_lock(&arena->lock);
     for (; index < arena->chunks; index++) {
-        struct chunk *chunk = &arena->chunk[index];
-        bool recently = chunk->recently || chunk->taken;
+        bool recently = arena->is_recent[index] || arena->is_taken[index];
 
-        chunk->recently = false;
-        if (recently || !chunk->touched || arena_is_short(arena))
+        arena->is_recent[index] = false;
+        if (recently || !arena->is_touched[index] || arena_is_short(arena))
             continue;
         mark_locked(arena, index, 1, true);
-        chunk->touched = false;
+        arena->is_touched[index] = false;
         break;
     }
     pthread_mutex_unlock(&arena->lock);
@@ -337,7 +390,8 @@ void arena_read_counters(const struct arena *arena, struct arena_counters *ret)
                                         memory_order_relaxed);
     }
     ret->total = arena->length;
-    ret->in_use = in_use;
+    ret->in_use = in_use + atomic_load_explicit(&arena->needed_slack,
+                                                memory_order_relaxed);
     ret->waiters = waiters;
     ret->charged = charged_to(arena);
 }
@@ -410,13 +464,20 @@ static int make_file(uint64_t length, int *ret_fd)
 
 static int init(struct arena *arena, bool registered)
 {
+    bool *flags;
     int err;
 
     pthread_mutex_init(&arena->lock, NULL);
     arena->chunk = calloc(arena->chunks, sizeof *arena->chunk);
     arena->memories = calloc(arena->loops, sizeof *arena->memories);
-    if (!arena->chunk || !arena->memories)
+    flags = calloc(arena->chunks, 5 * sizeof *flags);
+    arena->is_taken = flags;
+    if (!arena->chunk || !arena->memories || !flags)
         return ENOMEM;
+    arena->is_touched = flags + arena->chunks;
+    arena->is_recent = flags + 2 * (size_t)arena->chunks;
+    arena->is_needed = flags + 3 * (size_t)arena->chunks;
+    arena->scratch = flags + 4 * (size_t)arena->chunks;
     for (unsigned use = 0; use < MEMORY_USES; use++) {
         atomic_init(&arena->first[use], NO_TICKET);
         for (unsigned i = 0; i < LOOPS_MAX; i++)
@@ -464,6 +525,7 @@ void arena_destroy(struct arena *arena)
     if (arena->fd >= 0)
         close(arena->fd);
     pthread_mutex_destroy(&arena->lock);
+    free(arena->is_taken);
     free(arena->memories);
     free(arena->chunk);
     free(arena);

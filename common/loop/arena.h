@@ -33,19 +33,14 @@
 
 enum zone { ZONE_ANY, ZONE_READS, ZONES };
 
-/* What is known of a chunk; the memory itself is never written to by us.  The
- * arena's while it is free, then the loop's that took it. */
+/* What is known of a chunk that was taken, by the loop that took it; the memory
+ * itself is never written to by us. */
 struct chunk {
-    /* Protected by the arena's lock. */
-    bool taken;
-    bool touched;  /* since it was last given back to the kernel */
-    bool recently; /* used since the last trim */
-
-    /* The loop's. */
     struct list link; /* while some buffers are free */
     uint8_t class;
     uint16_t free, total; /* buffers */
-    uint64_t out[4];      /* bit i: buffer i is out; finds double gives */
+    uint64_t out[4];      /* bit i: buffer i is out; finds double gives.  The
+                             arena's, of pages, if it is of what is needed */
     uint8_t slots[CHUNK_BUFFERS]; /* stack of the free ones */
 };
 
@@ -90,13 +85,21 @@ struct arena {
      * loop_send(). */
     pthread_mutex_t lock;
     unsigned taken[ZONES];
+    bool *is_taken;      /* of each chunk */
+    bool *is_touched;    /* since it was last given back to the kernel */
+    bool *is_recent;     /* used since the last trim */
+    bool *is_needed;     /* of those, which are cut for what plugins need */
+    bool *scratch;       /* as many again, for who counts what could be */
+    unsigned needed;     /* how many are */
+    unsigned needed_end; /* all of them lie below */
     uint64_t seats[LOOPS_MAX][MEMORY_USES];
 
     /* The smallest of the seats; written under the lock, read by any. */
     _Atomic uint64_t first[MEMORY_USES];
     _Atomic uint64_t last_ticket;
-    _Atomic uint64_t charged; /* bytes; likewise, a statistic */
-    _Atomic uint64_t needed;  /* bytes that plugins keep; likewise */
+    _Atomic uint64_t charged;      /* bytes; likewise, a statistic */
+    _Atomic uint64_t needed_slack; /* bytes of chunks that are needed, which
+                                      nobody has; likewise */
 };
 
 /* What a request for buffers needs of the arena, all or nothing: runs of chunks
@@ -107,11 +110,14 @@ struct arena_need {
     unsigned index[MEMORY_TAKE_MAX];
 };
 
-/* A plugin will keep so many bytes for as long as it likes, so requests can't
- * count on them; half of the arena may go this way.  What is charged and what
- * is needed together leave a quarter. */
-bool arena_need(struct arena *arena, uint64_t bytes);
-void arena_need_no_more(struct arena *arena, uint64_t bytes);
+/* needed.c: what a plugin keeps for as long as it likes, so requests can't
+ * count on it.  It lies in chunks of its own, of which there are at most half.
+ * NULL: they are all taken, by this or by requests. */
+void *arena_need(struct arena *arena, uint64_t size);
+void arena_need_no_more(struct arena *arena, const void *buffer, uint64_t size);
+/* Chunks for that, the lowest there are; needed.c's only. */
+bool arena_take_needed_locked(struct arena *arena, unsigned *ret_index);
+void arena_put_needed_locked(struct arena *arena, unsigned index);
 
 uint64_t arena_ticket(struct arena *arena);
 /* ticket: of who asks; NO_TICKET: who does not wait. */
@@ -125,12 +131,18 @@ bool arena_sync_seats(struct memory *memory);
 /* Has what is kept in vain given back: every other loop's spare chunk. */
 void arena_recall_spares(struct arena *arena, const struct memory *for_whom);
 bool arena_is_short(const struct arena *arena);
-/* How many chunks this use could have at best. */
-unsigned arena_limit(struct arena *arena, enum memory_use use);
+/* Would it be taken if all others gave back what they have, but for what
+ * plugins need?  Does not say where. */
+bool arena_could_take(struct arena *arena, enum memory_use use,
+                      const struct arena_need *need);
 enum zone arena_zone(const struct arena *arena, unsigned index);
 
 /* buffer.c: has those who said so give back what they can spare. */
 void buffer_press(struct memory *memory);
+/* memory.c: so many bytes more are out. */
+void memory_add_used(struct memory *memory, uint64_t bytes);
+/* memory.c: has the chunk that is kept in vain given back. */
+void memory_drop_spare(struct memory *memory);
 /* memory.c: pressures have changed. */
 void memory_note_spare(struct memory *memory);
 

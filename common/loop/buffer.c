@@ -44,6 +44,19 @@ static bool is_plenty(const struct memory *memory, uint64_t size)
            memory_free_bytes(memory) >= lent->length / 4 + size;
 }
 
+static void *take_needed(struct memory *memory, uint64_t size)
+{
+    void *buffer = arena_need(lent, size);
+
+    if (!buffer && memory->spare) {
+        memory_drop_spare(memory);
+        buffer = arena_need(lent, size);
+    }
+    if (buffer)
+        memory_add_used(memory, memory_cost(size));
+    return buffer;
+}
+
 LOOP_EXPORTED void *abd_buffer_take(uint64_t size, enum abd_buffer_use use)
 {
     struct memory *memory =
@@ -54,13 +67,11 @@ LOOP_EXPORTED void *abd_buffer_take(uint64_t size, enum abd_buffer_use use)
         return NULL;
     if (!memory)
         return aligned_alloc(4096, (size + 4095) & ~UINT64_C(4095));
-    if (use == ABD_BUFFER_SPARE ? !is_plenty(memory, size)
-                                : !arena_need(lent, memory_cost(size)))
-        return NULL;
-    if (memory_take(memory, MEMORY_WRITE, &size, 1, &buffer))
-        return buffer;
     if (use == ABD_BUFFER_NEEDED)
-        arena_need_no_more(lent, memory_cost(size));
+        return take_needed(memory, size);
+    if (is_plenty(memory, size) &&
+        memory_take(memory, MEMORY_WRITE, &size, 1, &buffer))
+        return buffer;
     return NULL;
 }
 
@@ -76,9 +87,12 @@ LOOP_EXPORTED void abd_buffer_give(void *buffer, uint64_t size,
         free(buffer);
         return;
     }
-    if (use == ABD_BUFFER_NEEDED)
-        arena_need_no_more(lent, memory_cost(size));
-    memory_give(memory, buffer, size);
+    if (use == ABD_BUFFER_NEEDED) {
+        memory_add_used(memory, -memory_cost(size));
+        arena_need_no_more(lent, buffer, size);
+    } else {
+        memory_give(memory, buffer, size);
+    }
 }
 
 LOOP_EXPORTED uint64_t abd_buffer_budget(void)

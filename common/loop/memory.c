@@ -77,7 +77,7 @@ static unsigned index_of(const struct arena *arena, const struct chunk *chunk)
     return (unsigned)(chunk - arena->chunk);
 }
 
-static void drop_spare(struct memory *memory)
+void memory_drop_spare(struct memory *memory)
 {
     struct chunk *chunk = memory->spare;
 
@@ -128,7 +128,7 @@ static void push(struct memory *memory, void *buffer, unsigned class)
     set_spare(memory, chunk);
     pause_here();
     if (arena_is_short(arena))
-        drop_spare(memory);
+        memory_drop_spare(memory);
 }
 
 /* Cuts a chunk that the arena has just handed over. */
@@ -249,7 +249,7 @@ static bool take_missing(struct memory *memory, struct taking *taking)
         /* What we keep to ourselves may be just what is missing. */
         if (!memory->spare)
             return false;
-        drop_spare(memory);
+        memory_drop_spare(memory);
         if (!arena_take(arena, taking->use, taking->ticket, &taking->need))
             return false;
     }
@@ -271,7 +271,7 @@ static bool take_missing(struct memory *memory, struct taking *taking)
     return true;
 }
 
-static void add_used(struct memory *memory, uint64_t bytes)
+void memory_add_used(struct memory *memory, uint64_t bytes)
 {
     uint64_t used = atomic_load_explicit(&memory->used, memory_order_relaxed);
 
@@ -302,7 +302,7 @@ bool memory_take(struct memory *memory, enum memory_use use,
     }
     for (unsigned i = 0; i < n; i++)
         cost += memory_cost(sizes[i]);
-    add_used(memory, cost);
+    memory_add_used(memory, cost);
     return true;
 }
 
@@ -311,7 +311,7 @@ void memory_give(struct memory *memory, void *buffer, uint64_t size)
     unsigned class = class_of(size);
 
     assert(loop_is_current(memory->loop));
-    add_used(memory, -memory_cost(size));
+    memory_add_used(memory, -memory_cost(size));
     if (class < CLASSES)
         push(memory, buffer, class);
     else
@@ -327,26 +327,21 @@ void memory_give(struct memory *memory, void *buffer, uint64_t size)
 bool memory_fits(const struct memory *memory, enum memory_use use,
                  const uint64_t *sizes, unsigned n)
 {
-    uint64_t limit = arena_limit(memory->arena, use);
-    uint64_t count[CLASSES] = {0};
-    uint64_t chunks = 0;
+    unsigned left[CLASSES] = {0}; /* buffers, in new chunks */
+    struct arena_need need = {.n = 0};
 
     for (unsigned i = 0; i < n; i++) {
         unsigned class = class_of(sizes[i]);
 
+        if (class < CLASSES && left[class] > 0) {
+            left[class]--;
+            continue;
+        }
         if (class < CLASSES)
-            count[class]++;
-        else if (sizes[i] > limit << CHUNK_SHIFT)
-            return false;
-        else
-            chunks += chunks_of(sizes[i]);
+            left[class] = (CHUNK_BUFFERS >> class) - 1;
+        need.length[need.n++] = chunks_of(sizes[i]);
     }
-    for (unsigned class = 0; class < CLASSES; class ++) {
-        uint64_t buffers = CHUNK_BUFFERS >> class;
-
-        chunks += (count[class] + buffers - 1) / buffers;
-    }
-    return chunks <= limit;
+    return arena_could_take(memory->arena, use, &need);
 }
 
 void memory_schedule(struct memory *memory)
@@ -420,7 +415,7 @@ static void on_message(struct loop_message *message)
     pause_here();
     if (arena_is_short(memory->arena)) {
         buffer_press(memory);
-        drop_spare(memory);
+        memory_drop_spare(memory);
     }
     serve(memory);
 }

@@ -62,8 +62,8 @@ static void take_needed(void *arg)
     /* Requests know that they can't have it, and don't wait for it. */
     assert_true(fits(MEMORY_READ, 20 * MIB));
     assert_false(fits(MEMORY_READ, 20 * MIB + 1));
-    assert_true(fits(MEMORY_WRITE, 18 * MIB));
-    assert_false(fits(MEMORY_WRITE, 18 * MIB + 1));
+    assert_true(fits(MEMORY_WRITE, 16 * MIB));
+    assert_false(fits(MEMORY_WRITE, 16 * MIB + 1));
     give(20);
     assert_true(fits(MEMORY_READ, 40 * MIB));
 }
@@ -77,6 +77,128 @@ static void take_spare(void *arg)
     take_all(ABD_BUFFER_SPARE);
     assert_int_equal(taken, 30);
     give(30);
+}
+
+/* Chunks of what requests have and of what is needed are never the same, so all
+ * that is left is there when requests have ended. */
+static void needed_lies_apart(void *arg)
+{
+    void *kept[640];
+    void *passing[640];
+    uint64_t size = 4096;
+    void *run;
+
+    (void)arg;
+    for (unsigned i = 0; i < 640; i++) {
+        assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &passing[i]));
+        kept[i] = abd_buffer_take(4096 << i % 3, ABD_BUFFER_NEEDED);
+        assert_non_null(kept[i]);
+        assert_int_equal((uintptr_t)kept[i] % (4096 << i % 3), 0);
+        memset(kept[i], (int)i, 4096 << i % 3);
+    }
+    /* 5.9 MiB, and not one of them in vain but at the end. */
+    assert_true(memory_free_bytes(mine()) >= 40 * MIB - 6 * MIB - 3 * MIB);
+    for (unsigned i = 0; i < 640; i++)
+        memory_give(mine(), passing[i], size);
+    assert_true(fits(MEMORY_WRITE, 27 * MIB));
+    assert_false(fits(MEMORY_WRITE, 31 * MIB));
+    size = 27 * MIB;
+    assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &run));
+    memset(run, 0xff, size);
+    memory_give(mine(), run, size);
+    for (unsigned i = 0; i < 640; i++) {
+        const uint8_t *bytes = kept[i];
+
+        for (unsigned at = 0; at < 4096U << i % 3; at++)
+            assert_int_equal(bytes[at], i % 256);
+        abd_buffer_give(kept[i], 4096 << i % 3, ABD_BUFFER_NEEDED);
+    }
+    assert_true(fits(MEMORY_READ, 40 * MIB));
+    memory_drop_spare(mine());
+    assert_int_equal(memory_free_bytes(mine()), 40 * MIB);
+}
+
+static void requests_go_on_around_what_is_needed(void **state)
+{
+    (void)state;
+    begin_lent(1, 40 * MIB);
+    run_on(abd_loop_at(0), needed_lies_apart, NULL);
+    end_lent();
+}
+
+static void take_from_few(void *arg)
+{
+    uint64_t size = 4096;
+    void *needed;
+    void *buffer;
+
+    (void)arg;
+    needed = abd_buffer_take(4096, ABD_BUFFER_NEEDED);
+    assert_non_null(needed);
+    assert_null(abd_buffer_take(MIB, ABD_BUFFER_NEEDED));
+    /* All that may be charged is. */
+    assert_true(arena_charge(mine()->arena, MIB));
+    assert_true(fits(MEMORY_WRITE, MIB));
+    assert_false(fits(MEMORY_WRITE, MIB + 1));
+    assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &buffer));
+    memory_give(mine(), buffer, size);
+    abd_buffer_give(needed, 4096, ABD_BUFFER_NEEDED);
+}
+
+static void a_chunk_is_left_to_writes(void **state)
+{
+    (void)state;
+    begin_lent(1, 4 * MIB);
+    run_on(abd_loop_at(0), take_from_few, NULL);
+    end_lent();
+}
+
+/* Whole chunks that are needed lie between those that are not. */
+static void needed_in_the_middle(void *arg)
+{
+    uint64_t sizes[4] = {8 * MIB, 8 * MIB, 8 * MIB, MIB};
+    void *runs[4];
+    void *buffer;
+    uint64_t size = 18 * MIB;
+
+    (void)arg;
+    assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &runs[0]));
+    size = 17 * MIB;
+    assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &runs[1]));
+    buffer = abd_buffer_take(4096, ABD_BUFFER_NEEDED);
+    assert_non_null(buffer);
+    memory_give(mine(), runs[0], 18 * MIB);
+    memory_give(mine(), runs[1], 17 * MIB);
+    assert_true(fits(MEMORY_READ, 39 * MIB));
+    abd_buffer_give(buffer, 4096, ABD_BUFFER_NEEDED);
+
+    size = 20 * MIB;
+    assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &runs[0]));
+    size = MIB;
+    for (unsigned i = 0; i < 16; i++)
+        assert_true(memory_take(mine(), MEMORY_WRITE, &size, 1, &runs[1]));
+    memory_give(mine(), runs[1], MIB);
+    buffer = abd_buffer_take(4096, ABD_BUFFER_NEEDED);
+    assert_non_null(buffer);
+    memory_give(mine(), runs[0], 20 * MIB);
+    /* The other fifteen are still there, but they might be given back. */
+    assert_true(fits(MEMORY_WRITE, 20 * MIB));
+    assert_false(fits(MEMORY_WRITE, 21 * MIB));
+    assert_true(fits(MEMORY_READ, 24 * MIB));
+    assert_false(fits(MEMORY_READ, 25 * MIB));
+    assert_true(memory_fits(mine(), MEMORY_READ, sizes, 4));
+    sizes[2] = 17 * MIB;
+    assert_false(memory_fits(mine(), MEMORY_READ, sizes, 4));
+    assert_true(
+        memory_take(mine(), MEMORY_WRITE, (uint64_t[]){20 * MIB}, 1, &runs[0]));
+}
+
+static void runs_know_what_is_between(void **state)
+{
+    (void)state;
+    begin_lent(1, 40 * MIB);
+    run_on(abd_loop_at(0), needed_in_the_middle, NULL);
+    end_lent();
 }
 
 static void a_quarter_is_not_spare(void **state)
@@ -253,6 +375,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_quarter_is_not_spare),
+        cmocka_unit_test(requests_go_on_around_what_is_needed),
+        cmocka_unit_test(a_chunk_is_left_to_writes),
+        cmocka_unit_test(runs_know_what_is_between),
         cmocka_unit_test(waiters_get_what_is_spare),
         cmocka_unit_test(and_so_do_those_of_other_loops),
         cmocka_unit_test(who_is_asked_may_stop_others),
