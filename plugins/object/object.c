@@ -82,10 +82,31 @@ static void describe(struct object_disk *disk)
     pub->fua = disk->volume.options.read_only ? ABD_FUA_NONE : ABD_FUA_NATIVE;
 }
 
+/* What the store keeps is no part of the budget, so that much of the budget is
+ * set aside, as far as it can be had: all together is to stay within. */
+static void pay_for_store(struct object_disk *disk)
+{
+    uint64_t left = place_memory(disk->config->place);
+
+    if (abd_buffer_budget() == 0)
+        return;
+    for (; left >= ABD_BUFFER_MAX && disk->paid_n < OBJECT_PAID_MAX;
+         left -= ABD_BUFFER_MAX) {
+        void *buffer = abd_buffer_take(ABD_BUFFER_MAX, ABD_BUFFER_NEEDED);
+
+        if (!buffer)
+            return;
+        disk->paid[disk->paid_n++] = buffer;
+    }
+}
+
 static void disk_free(struct object_disk *disk)
 {
     volume_finish(&disk->volume);
     store_destroy(disk->store);
+    while (disk->paid_n > 0)
+        abd_buffer_give(disk->paid[--disk->paid_n], ABD_BUFFER_MAX,
+                        ABD_BUFFER_NEEDED);
     free(disk);
 }
 
@@ -109,6 +130,7 @@ static void on_opened(struct volume *volume, int error, void *arg)
     volume->writer.on_room = on_room;
     volume->writer.on_room_arg = disk;
     pub->state = disk;
+    pay_for_store(disk);
     describe(disk);
     abd_opened(pub, 0);
 }

@@ -29,12 +29,17 @@ int object_configure(struct abd_instance *instance, const char *key,
 int object_ready(struct abd_instance *instance);
 void object_destroy(struct abd_instance *instance);
 
+#define OBJECT_PAID_MAX 16 /* of ABD_BUFFER_MAX */
+
 /* disk->state.  Everything on the disk's loop. */
 struct object_disk {
     struct abd_disk *pub;
     const struct object_config *config;
     struct store *store;
     struct volume volume;
+    /* Buffers that nobody writes to: they pay for what the store keeps. */
+    void *paid[OBJECT_PAID_MAX];
+    unsigned paid_n;
     struct list waiting; /* struct io: for room in the log, in order */
     struct list holds;   /* struct io: ranges whose old contents are read */
     struct list held;    /* struct io: ended, but not to be said yet (P3) */

@@ -84,6 +84,11 @@ int place_find(const struct place_options *options, struct place **ret,
     return err;
 }
 
+uint64_t place_memory(const struct place *place)
+{
+    return place->s3 ? STORE_S3_MEMORY : 0;
+}
+
 int place_store(const struct place *place, struct abd_loop *loop,
                 void (*on_crash)(void *arg), void *on_crash_arg,
                 struct store **ret, char why[STORE_WHY_MAX])

@@ -26,6 +26,8 @@ const char *place_check_url(const char *url);
 int place_find(const struct place_options *options, struct place **ret,
                char why[STORE_WHY_MAX]);
 void place_free(struct place *place);
+/* What its store keeps for itself, in bytes, beside what it is asked for. */
+uint64_t place_memory(const struct place *place);
 /* The stack of stores; the place must outlive it.  on_crash: a crash by the
  * plan of faults has come.  On the loop.  0 or an errno value, why says what is
  * wrong. */

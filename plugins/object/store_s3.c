@@ -19,8 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-#define HTTP_BUFFERS (UINT64_C(12) << 20)
-#define CONNECT_NS   UINT64_C(10000000000)
+#define CONNECT_NS UINT64_C(10000000000)
 /* What expires sooner is renewed first. */
 #define RENEW_BEFORE_S 120
 /* Files are not read more often, whatever the store says. */
@@ -355,7 +354,7 @@ int store_s3(struct abd_loop *loop, const struct s3_place *place,
     struct http_options options = {
         .ca_file = place->ca_file,
         .connections = place->requests,
-        .buffers = HTTP_BUFFERS,
+        .buffers = STORE_S3_MEMORY,
         .connect_ns = CONNECT_NS,
         .stall_ns = place->stall_ns,
     };

@@ -10,6 +10,9 @@
 
 enum s3_path_style { S3_STYLE_AUTO, S3_STYLE_PATH, S3_STYLE_HOST };
 
+/* Bytes that libcurl's buffers take, together. */
+#define STORE_S3_MEMORY (UINT64_C(8) << 20)
+
 /* Strings: the caller's; s3_place_find() copies them. */
 struct store_s3_options {
     const char *url;      /* s3://BUCKET[/PREFIX] */

@@ -153,7 +153,7 @@ class Tls(DoubleCase):
             self.assertEqual(reply.data, b"x" * 4096)
         server.stop()
         if not FEWER:
-            self.assertLess(peak, 100 * MIB)
+            self.assertLess(peak, 100 * 1000 * 1000)
 
     def test_foreign_certificate(self):
         server = self.volume("retry-for=200ms")
@@ -357,7 +357,7 @@ class Memory(DoubleCase):
         peak = max(peak, server.peak_rss())
         server.stop()
         if not FEWER:
-            self.assertLess(peak, 100 * MIB)
+            self.assertLess(peak, 100 * 1000 * 1000)
 
     def test_small_budget(self):
         server = self.volume("object-size=64K", options=["--memory=8M"],
