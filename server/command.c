@@ -229,6 +229,7 @@ bool command_begin(struct connection *connection,
     uint64_t payload = payload_of(connection, header);
 
     reset(command, header);
+    pace_begin(&connection->receive.pace);
     /* An extended WRITE without PAYLOAD_LEN is wrong, and has none to drop. */
     command->dropped = payload == 0;
     if (payload > LIMIT_PAYLOAD)

@@ -22,6 +22,7 @@
 #include "server/disk.h"
 #include "server/job.h"
 #include "server/request.h"
+#include "server/stall.h"
 #include "server/stream.h"
 #include "wire/message.h"
 
@@ -75,6 +76,7 @@ struct connection {
         uint8_t head[32];    /* a header that came in two parts */
         unsigned head_n;
         struct command command; /* the one that is under way */
+        struct pace pace;       /* of its payload */
         bool hung_up;           /* the socket said so while nothing was read */
         bool stopped;           /* nothing more is to be received */
         bool fed;               /* the requests it waited for are there now */
@@ -97,17 +99,17 @@ struct connection {
         struct list queue; /* requests whose reply or chunk is to be sent */
         uint64_t sent;     /* bytes of the first that have left */
         struct list link;  /* worker->sending */
+        struct pace pace;  /* since there was something to send */
         bool blocked;      /* the socket is full: out_watch waits */
     } send;
 
     unsigned jobs; /* commands not answered yet */
     uint64_t held; /* bytes of the arena that they hold */
     unsigned requests_held;
-    struct list parts;    /* struct part, in flight */
-    bool disconnecting;   /* NBD_CMD_DISC seen: end when all is answered */
-    bool broken;          /* nothing more can be sent */
-    uint64_t progress_ns; /* when bytes last went either way */
-    uint64_t since_ns;    /* when it was accepted */
+    struct list parts;  /* struct part, in flight */
+    bool disconnecting; /* NBD_CMD_DISC seen: end when all is answered */
+    bool broken;        /* nothing more can be sent */
+    uint64_t since_ns;  /* when it was accepted */
     struct traffic traffic;
     /* One at a time: arriving, moving (then with who is to be called there),
      * ending. */

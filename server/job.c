@@ -373,6 +373,7 @@ static void refuse_payload(struct connection *connection)
         part_free(command->part);
     command->part = NULL;
     command->state = COMMAND_DROP;
+    pace_begin(&connection->receive.pace);
     command->drop = command->length - command->issued;
     if (!job->error)
         job->error = command->error;

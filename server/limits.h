@@ -66,9 +66,11 @@
 /* Iovecs of one sendmsg, and bytes: more than a socket buffer is useless. */
 #define LIMIT_IOVECS 1024
 
-/* How long a client that stalls inside a payload, or does not read its replies,
- * may go on holding memory that others wait for. */
-#define LIMIT_STALL_NS (5 * SECOND)
+/* A client inside a payload, or with replies that it has not read, must move
+ * one of so many parts of what it holds in this time while others wait for it:
+ * all of it is through after 40 s. */
+#define LIMIT_STALL_NS   (5 * SECOND)
+#define LIMIT_STALL_PART 8
 /* Requests that a client may hold while others wait for one. */
 #define LIMIT_REQUESTS_WHEN_SHORT 64
 /* Askers of the status socket that are not done yet: past that the one that has
@@ -76,7 +78,8 @@
  * read it. */
 #define LIMIT_STATUS_CLIENTS 32
 #define LIMIT_STATUS_NS      (10 * SECOND)
-/* After a client was told that it did wrong and will be disconnected. */
+/* After a client was told that it did wrong and will be disconnected; and the
+ * same for who stalls while the server ends. */
 #define LIMIT_LINGER_NS (2 * SECOND)
 
 /* SO_SNDBUF of unix sockets: chosen by measurement, see docs/performance.md. */

@@ -33,6 +33,8 @@ void reply_queue(struct connection *connection, struct request *part)
     }
     if (part->part.job->type == NBD_CMD_BLOCK_STATUS && !part->part.job->error)
         emit_prepare_extents(connection, part);
+    if (list_is_empty(&connection->send.queue))
+        pace_begin(&connection->send.pace);
     list_append(&connection->send.queue, &part->part.reply_link);
     want_to_send(connection);
 }
@@ -51,7 +53,7 @@ void reply_discard(struct connection *connection)
 static void advance(struct connection *connection, uint64_t n)
 {
     connection->send.sent += n;
-    connection->progress_ns = abd_loop_now_ns();
+    connection->send.pace.moved += n;
     while (!list_is_empty(&connection->send.queue)) {
         struct request *part = container_of(connection->send.queue.next,
                                             struct request, part.reply_link);

@@ -11,6 +11,7 @@
 #include "server/registry.h"
 #include "server/request.h"
 #include "server/settings.h"
+#include "server/stall.h"
 #include "server/worker.h"
 
 #include "base/log.h"
@@ -131,45 +132,18 @@ static void run_everywhere(void (*fn)(struct worker *worker))
 
 /* --- beginning --- */
 
-/* A client that holds memory others wait for, and makes no progress with it. */
-static void drop_stalled(struct worker *worker)
-{
-    uint64_t now = abd_loop_now_ns();
-
-    list_for_each_safe (link, &worker->connections) {
-        struct connection *connection =
-            container_of(link, struct connection, link);
-        bool stalls = connection->send.blocked ||
-                      connection->receive.command.state == COMMAND_RECEIVE ||
-                      connection->receive.command.state == COMMAND_DROP;
-
-        if (connection->state != CONNECTION_TRANSMISSION || !stalls ||
-            (connection->held == 0 && connection->requests_held == 0) ||
-            now - connection->progress_ns < LIMIT_STALL_NS)
-            continue;
-        log_write(
-            ABD_WARNING, connection->address,
-            "dropped: it %s, and others wait for the memory that it holds",
-            connection->send.blocked ? "does not read its replies"
-                                     : "stalls inside a payload");
-        connection_close(connection);
-    }
-}
-
-static void on_stall_timer(void *arg)
+static void on_second(void *arg)
 {
     struct worker *worker = arg;
 
-    if (memory_is_short(worker->memory) || !list_is_empty(&worker->starved))
-        drop_stalled(worker);
-    else if (worker->index == 0)
+    stall_check(worker);
+    if (worker->index == 0 && !memory_is_short(worker->memory))
         arena_trim(server_arena);
 }
 
 static void start_timer(struct worker *worker)
 {
-    abd_timer_start(&worker->stall_timer, SECOND, SECOND, on_stall_timer,
-                    worker);
+    abd_timer_start(&worker->timer, SECOND, SECOND, on_second, worker);
 }
 
 static int create(void)
@@ -304,11 +278,13 @@ static void count_unfinished(struct worker *worker)
     disks_for_each(count_lane, worker);
 }
 
+/* arg: set if there is something. */
 static void report_disk(struct disk *disk, void *arg)
 {
     const char *name = disk->layer->instance.name;
 
-    (void)arg;
+    if (disk->unfinished || disk->state == DISK_OPENING)
+        *(bool *)arg = true;
     if (disk->unfinished)
         log_write(ABD_ERROR, name,
                   "export \"%s\": %u request%s still in flight at the end "
@@ -329,27 +305,39 @@ static bool is_readable(int fd)
     return poll(&poll_fd, 1, 0) > 0;
 }
 
-/* The time is over: what is still with plugins is named, cancelled, and gets a
- * second more.  False: it has not ended. */
-static bool give_up_on_requests(int abort_fd)
+/* The time is over: is anything still with plugins?  It is named; clients that
+ * nothing but themselves keeps here are no reason to fail. */
+static bool has_unfinished(void)
 {
+    unsigned clients = registry_count();
+    bool unfinished = false;
+
     for (unsigned i = 0; i < workers_n; i++)
         run_from_to(i, i + 1, count_unfinished);
-    disks_for_each(report_disk, NULL);
-    run_everywhere(cancel_all);
-    return wait_until(are_clients_gone, now_ns() + SECOND, abort_fd);
+    disks_for_each(report_disk, &unfinished);
+    if (!unfinished && clients > 0)
+        log_write(ABD_WARNING, NULL,
+                  "%u client%s at the end of the drain timeout", clients,
+                  clients == 1 ? " is disconnected" : "s are disconnected");
+    return unfinished;
 }
 
 bool server_drain(int abort_fd)
 {
     uint64_t deadline_ns = now_ns() + settings.drain_timeout_ns;
-    bool in_time;
+    bool finished = true;
 
     listeners_stop(on_listeners_closed, NULL);
     run_everywhere(begin_drain);
-    in_time = wait_until(are_clients_gone, deadline_ns, abort_fd);
-    if (!in_time && (is_readable(abort_fd) || !give_up_on_requests(abort_fd)))
-        return false;
+    if (!wait_until(are_clients_gone, deadline_ns, abort_fd)) {
+        if (is_readable(abort_fd))
+            return false;
+        finished = !has_unfinished();
+        /* What is still there is cancelled, and gets a second more. */
+        run_everywhere(cancel_all);
+        if (!wait_until(are_clients_gone, now_ns() + SECOND, abort_fd))
+            return false;
+    }
     disks_close_all(on_disks_closed, NULL);
     if (!wait_until(are_disks_closed, deadline_ns + SECOND, abort_fd)) {
         if (!is_readable(abort_fd))
@@ -357,5 +345,5 @@ bool server_drain(int abort_fd)
         return false;
     }
     loops_stop();
-    return in_time;
+    return finished;
 }

@@ -120,6 +120,7 @@ static bool step_issue(struct connection *connection, struct cursor *cursor)
     }
     if (command->part->part.buffer) {
         command->state = COMMAND_RECEIVE;
+        pace_begin(&connection->receive.pace);
         return true;
     }
     length = command->part->part.length;
@@ -365,7 +366,7 @@ static void receive(struct connection *connection, bool error)
         return;
     }
     counter_add(&worker->counters.receives, 1);
-    connection->progress_ns = abd_loop_now_ns();
+    connection->receive.pace.moved += got;
     cursor.at = places[n - 1].iov_base;
     if (connection->receive.command.state == COMMAND_RECEIVE)
         got = account_payload(connection, got, &places[0]);
@@ -424,7 +425,6 @@ void transmission_on_ready(void *arg, uint32_t ready)
 
 void transmission_begin(struct connection *connection)
 {
-    connection->progress_ns = abd_loop_now_ns();
     connection_update_watches(connection);
     if (connection->receive.always)
         be_ready(connection);

@@ -78,7 +78,7 @@ struct worker {
     struct iovec *iovecs;
     uint8_t *heads;
 
-    struct abd_timer stall_timer;
+    struct abd_timer timer; /* each second */
     struct worker_counters counters;
 };
 

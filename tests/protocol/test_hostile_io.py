@@ -6,6 +6,7 @@ or vanish with everything in flight.  Others are served, and the server's
 memory stays within its budget."""
 
 import os
+import threading
 import unittest
 
 from constants import *
@@ -30,6 +31,36 @@ class StalledPayloads(BoundedServer):
             self.good.write(0, bytes([n]) * MIB)
             self.assertEqual(self.good.read(0, MIB), bytes([n]) * MIB)
         for client in stalled:
+            client.close()
+
+
+class TrickledPayloads(BoundedServer):
+    """A byte now and then is no progress."""
+    options = ("--memory=8M", "--loops=1")
+    growth = 64 * MIB
+
+    def trickle(self, clients, stop):
+        while not stop.wait(0.5):
+            for client in clients:
+                try:
+                    client.sock.send(b"x")
+                except OSError:
+                    pass
+
+    def test_others_get_memory_in_time(self):
+        clients = [self.server.client() for _ in range(10)]
+        for n, client in enumerate(clients):
+            client.send(client.encode(CMD_WRITE, 0, MIB, 0, n) + bytes(100))
+        stop = threading.Event()
+        feeder = threading.Thread(target=self.trickle, args=(clients, stop))
+        feeder.start()
+        try:
+            self.good.sock.settimeout(60)
+            self.good.write(0, bytes(MIB))
+        finally:
+            stop.set()
+            feeder.join()
+        for client in clients:
             client.close()
 
 

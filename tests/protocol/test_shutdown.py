@@ -124,15 +124,33 @@ class Drain(unittest.TestCase):
                 client.drain()
             self.assertEqual(server.wait(10), 0)
 
-    def test_client_that_does_not_read_does_not_hold_it_for_ever(self):
-        with Server("memory", "64M", options=["--drain-timeout=2"]) as server:
-            with server.client() as client:
-                client.write(0, bytes(range(256)) * (32 << 12))
-                client.submit(CMD_READ, 0, 32 << 20)
-                client.recv(16)
+    def test_clients_that_stall_do_not_hold_it_up(self):
+        """It ends long before the timeout, and that is no failure."""
+        for name in ("payload", "replies"):
+            with self.subTest(name=name), \
+                    Server("memory", "16M", options=["--drain-timeout=3600"]) \
+                    as server, server.client() as client, \
+                    server.client() as probe:
+                if name == "payload":
+                    data = client.encode(CMD_WRITE, 0, 1 << 20, 0, 1) + b"half"
+                else:
+                    data = b"".join(
+                        client.submit(CMD_READ, 0, 65536, send=False)[1]
+                        for _ in range(200))
+                client.send(data)
+                probe.read(0, 512)
                 server.signal(signal.SIGTERM)
-                self.assertIn(server.wait(20), (0, 1))
-            server.check_stderr()
+                self.assertEqual(server.wait(), 0)
+                self.assertIn("and the server ends", server.stderr())
+
+    def test_who_stalls_at_the_end_of_the_timeout_is_no_failure(self):
+        with Server("memory", "16M", options=["--drain-timeout=1"]) as server, \
+                server.client() as client, server.client() as probe:
+            client.send(client.encode(CMD_WRITE, 0, 1 << 20, 0, 1) + b"half")
+            probe.read(0, 512)
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.wait(), 0)
+            self.assertRegex(server.stderr(), "disconnected|the server ends")
 
 
 class Timeout(unittest.TestCase):

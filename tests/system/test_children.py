@@ -304,8 +304,13 @@ class Promised(ChildrenCase):
         busy = self.client(server, name="disk1")
         for _ in range(2000):
             busy.submit(CMD_READ, 0, 512)
-        self.client(server, name="disk2").read(0, 512)
+        opened = []
+        opener = threading.Thread(target=lambda: opened.append(
+            self.client(server, name="disk2")))
+        opener.start()
         busy.receive_all()
+        opener.join()
+        opened[0].read(0, 512)
         server.stop()
 
     def test_long_read_waits_for_more_than_there_will_be(self):
