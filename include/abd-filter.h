@@ -64,8 +64,10 @@ const struct abd_filter *abd_filter_entry(void);
  * closed (the server may share it underneath), which must be before
  * abd_closed(); a filter may have several, and may close one and open it again
  * while requests wait (retry).  One that is to be closed must have no request
- * of this filter in flight.  A client's own disk is then really closed, and
- * admits its client again; a shared one stays open for its clients.  One that
+ * of this filter in flight.  A client's own disk is then really closed (when
+ * what it has lent is back), and admits its client again; a shared one stays
+ * open for its clients; until it is there again new ones are refused, because
+ * it can't be asked.  One that
  * is opened after abd_opened() is refused with EINVAL if it is not parallel, or
  * lends less, where this disk has promised it. */
 void abd_open_below(struct abd_disk *disk, const char *export_name,

@@ -22,22 +22,26 @@ int disk_admit(struct disk *disk, const struct abd_client *client)
 {
     struct admission *admission = admission_of(client);
     struct disk *asked = disk;
+    int err = 0;
 
     disk_pin(asked);
-    while (asked) {
+    while (asked && !err) {
         const struct abd_plugin *plugin = asked->layer->plugin;
-        int err = plugin->admit ? plugin->admit(&asked->pub, client) : 0;
 
+        err = plugin->admit ? plugin->admit(&asked->pub, client) : 0;
         if (err) {
             disk_unpin(asked);
-            disk_leave(disk, client);
-            return err;
+            break;
         }
         assert(admission->n < LIMIT_LAYERS);
         admission->disks[admission->n++] = asked;
-        asked = disk_pin_below(asked);
+        /* One that is about to be opened again can't be asked, so nobody is let
+         * in past it. */
+        err = disk_pin_below(asked, &asked);
     }
-    return 0;
+    if (err)
+        disk_leave(disk, client);
+    return err;
 }
 
 void disk_leave(struct disk *disk, const struct abd_client *client)

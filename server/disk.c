@@ -419,22 +419,24 @@ void disk_unpin(struct disk *disk)
     pthread_mutex_unlock(&table_lock);
 }
 
-struct disk *disk_pin_below(struct disk *disk)
+int disk_pin_below(struct disk *disk, struct disk **ret)
 {
-    struct disk *below;
+    int err;
 
     pthread_mutex_lock(&table_lock);
-    below = disk->below;
-    if (below)
-        below->pins++;
+    *ret = disk->below;
+    if (disk->below)
+        disk->below->pins++;
+    err = disk->had_below && !disk->below ? EBUSY : 0;
     pthread_mutex_unlock(&table_lock);
-    return below;
+    return err;
 }
 
 void disk_set_below(struct disk *disk, struct disk *below)
 {
     pthread_mutex_lock(&table_lock);
     disk->below = below;
+    disk->had_below |= below != NULL;
     pthread_mutex_unlock(&table_lock);
 }
 

@@ -53,6 +53,9 @@ struct lane {
      * first of them, serves all that were there when it began. */
     struct list unflushed, flushing;
     struct request *flush_carrier; /* NULL: no flush is under way */
+    /* Called once, when lent has become 0; NULL: nobody waits for that. */
+    void (*on_returned)(void *arg);
+    void *on_returned_arg;
     unsigned background;    /* children without a parent, of filters above */
     struct traffic traffic; /* of clients; since the disk was opened */
 };
@@ -73,6 +76,7 @@ struct disk {
     unsigned unfinished;    /* requests, when it was last counted */
     unsigned pins;          /* who needs it open beside them */
     struct disk *below;     /* the first of belows; its own loop writes */
+    bool had_below;         /* likewise: since it was opened */
     struct list table_link; /* in the table */
     struct list idle_link;  /* in the list of unused disks */
     struct list asking;     /* struct disk_request, until it is open */
@@ -143,8 +147,9 @@ void disk_leave(struct disk *disk, const struct abd_client *client);
 /* It stays open though nobody uses it. */
 void disk_pin(struct disk *disk);
 void disk_unpin(struct disk *disk);
-/* The same for the first disk below; NULL: there is none. */
-struct disk *disk_pin_below(struct disk *disk);
+/* The same for the first disk below; NULL: there never was one.  EBUSY: there
+ * was, and there will be. */
+int disk_pin_below(struct disk *disk, struct disk **ret);
 void disk_set_below(struct disk *disk, struct disk *below);
 
 /* At the end: closes everything that is open, then calls done on some loop,

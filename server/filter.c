@@ -170,6 +170,7 @@ static void hand_over_loan(struct request *request, struct request *child)
     request->lent = child->lent;
     request->lent.from = child;
     child->lent.pieces = NULL;
+    child->lent.lane = NULL;
     child->child.kept = true;
 }
 

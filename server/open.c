@@ -279,7 +279,7 @@ static int check_reopened(struct disk *disk, struct disk *got)
     return disk->below ? 0 : admission_reopened(disk, got);
 }
 
-static void put_below(struct below *below);
+static void put_below(void *arg);
 
 static void on_below(struct disk_request *request, struct disk *got, int error)
 {
@@ -375,10 +375,20 @@ static void on_below_put(struct loop_message *message)
         put_belows(disk);
 }
 
-static void put_below(struct below *below)
+/* Its own disk is closed when clients have read what it lent to them.  (A
+ * shared one, and so what it has lent, is held by those that it has admitted.)
+ */
+static void put_below(void *arg)
 {
+    struct below *below = arg;
     struct disk *disk = below->disk;
+    struct lane *lane = &below->below->lanes[worker_of(disk->pub.loop)->index];
 
+    if (!below->below->shared && lane->lent > 0) {
+        lane->on_returned = put_below;
+        lane->on_returned_arg = below;
+        return;
+    }
     if (disk->below == below->below) {
         admission_closing(below->below);
         disk_set_below(disk, NULL);

@@ -176,6 +176,7 @@ struct request *request_take(struct worker *worker,
     request->error_text = NULL;
     request->lent.pieces = NULL;
     request->lent.from = NULL;
+    request->lent.lane = NULL;
     request->extents = &request->one_extent;
     request->extents_n = 0;
     request->extents_max = 1;
@@ -228,14 +229,27 @@ void request_put_reserved(struct request *request)
     put(request, true);
 }
 
+static void count_returned(struct lane *lane)
+{
+    void (*on_returned)(void *arg) = lane->on_returned;
+
+    assert(lane->lent > 0);
+    if (--lane->lent > 0 || !on_returned)
+        return;
+    lane->on_returned = NULL;
+    on_returned(lane->on_returned_arg);
+}
+
 void request_release(struct request *request)
 {
     struct request *from = request->lent.from;
+    struct lane *lane = request->lent.lane;
 
     if (!request->lent.pieces)
         return;
     request->lent.pieces = NULL;
     request->lent.from = NULL;
+    request->lent.lane = NULL;
     request->lent.release(request->lent.arg);
     /* The children that it has come through, the nearest first. */
     while (from) {
@@ -245,6 +259,8 @@ void request_release(struct request *request)
         request_put_reserved(from);
         from = next;
     }
+    if (lane)
+        count_returned(lane);
 }
 
 /* All of a range of a file, or an error: a lent range must be there. */
@@ -526,6 +542,12 @@ static void unwind(struct request *request)
     }
 }
 
+static void count_lent(struct request *request)
+{
+    request->lent.lane = request->frames[request->depth].lane;
+    request->lent.lane->lent++;
+}
+
 void requests_unwind(struct worker *worker)
 {
     struct list batch, *link;
@@ -539,6 +561,8 @@ void requests_unwind(struct worker *worker)
 
         atomic_store_explicit(&request->state, REQUEST_SERVER,
                               memory_order_relaxed);
+        if (request->lent.pieces && !request->lent.lane)
+            count_lent(request);
         if (request->lent.pieces && request->pub.data) {
             int err = request_copy_lent(request, request->pub.data);
 

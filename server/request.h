@@ -75,6 +75,7 @@ struct lent {
     void *arg;
     struct request *from; /* a child that stays until then, as the loan's arg
                              may lie in its scratch */
+    struct lane *lane;    /* counts it from when the loop has seen it */
 };
 
 struct request {

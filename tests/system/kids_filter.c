@@ -13,6 +13,7 @@
  *             modifies and writes, one request after the other
  *     other   the second half of the disk is the export of NAME-other=EXPORT
  *     reopen  each 20th request closes the disk below, and opens it again
+ *     away    a FLUSH closes the disk below, the next one opens it again
  *     turn    READs are forwarded and turned on their way back, WRITEs likewise
  *
  * KIDS_NAME and the other macros are what it says of itself; with
@@ -44,7 +45,17 @@
 #define TURN    20 /* requests between two closings */
 #define TURNING 0x5a
 
-enum how { COPY, CANCEL, MIRROR, SPLIT, RMW, OTHER, REOPEN, TURNED };
+enum how {
+    COPY,
+    CANCEL,
+    MIRROR,
+    SPLIT,
+    RMW,
+    OTHER,
+    REOPEN,
+    TURNED,
+    AWAY,
+};
 
 /* The instance's state. */
 struct config {
@@ -330,6 +341,40 @@ static void reopen(struct kids *kids, struct abd_request *request)
     }
 }
 
+/* --- away --- */
+
+static void is_away(struct abd_disk *disk)
+{
+    struct kids *kids = disk->state;
+
+    kids->below = NULL;
+    abd_complete(kids->first, 0);
+    kids->first = NULL;
+}
+
+static void is_back(struct abd_disk *disk, struct abd_disk *below, int error)
+{
+    struct kids *kids = disk->state;
+
+    kids->below = below;
+    abd_complete(kids->first, error);
+    kids->first = NULL;
+}
+
+/* One FLUSH at a time is expected. */
+static void go_away(struct kids *kids, struct abd_request *request)
+{
+    if (request->op != ABD_OP_FLUSH) {
+        abd_forward(request, kids->below, request->offset, NULL);
+        return;
+    }
+    kids->first = request;
+    if (kids->below)
+        abd_close_below(request->disk, kids->below, is_away);
+    else
+        abd_open_below(request->disk, NULL, request->disk->read_only, is_back);
+}
+
 /* --- other, turn --- */
 
 static void to_other(struct kids *kids, struct abd_request *request)
@@ -418,6 +463,9 @@ static void begin(struct kids *kids, struct abd_request *request)
         break;
     case TURNED:
         turn(kids, request);
+        break;
+    case AWAY:
+        go_away(kids, request);
         break;
     }
 }
@@ -539,8 +587,9 @@ static int kids_create(struct abd_instance *instance)
 static int kids_config(struct abd_instance *instance, const char *key,
                        const char *value)
 {
-    static const char *const words[] = {"copy", "cancel", "mirror", "split",
-                                        "rmw",  "other",  "reopen", "turn"};
+    static const char *const words[] = {"copy",   "cancel", "mirror",
+                                        "split",  "rmw",    "other",
+                                        "reopen", "turn",   "away"};
     struct config *config = instance->state;
 
     if (strcmp(key, KIDS_NAME "-other") == 0) {

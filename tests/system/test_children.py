@@ -152,6 +152,33 @@ class Ways(ChildrenCase):
         counts = self.counted(server)
         self.assertEqual((counts["opens"], counts["admits"]), (1, 3))
 
+    def test_reopens_when_what_was_lent_is_back(self):
+        """The client has not read its replies yet."""
+        server = self.serve_wild("mode=inline", "lends=1", "size=4M",
+                                 "kids-client-how=reopen",
+                                 chain=["kids-client"], plugin="wild-client")
+        client = self.client(server)
+        for _ in range(200):
+            client.submit(CMD_READ, 0, 128 * KIB)
+        errors = {reply.error for reply in client.receive_all().values()}
+        self.assertEqual(errors, {0})
+        client.disconnect()
+        self.assertGreater(self.counted(server)["opens"], 1)
+
+    def test_nobody_is_let_in_past_a_disk_that_is_away(self):
+        """The plugin can't be asked whether it admits the client."""
+        server = self.serve_wild("admits_most=2", "kids-how=away",
+                                 chain=["kids"])
+        client = self.client(server)
+        self.assertEqual(client.call(CMD_FLUSH).error, 0)
+        with server.greet() as handshake:
+            self.assertEqual(handshake.opt(OPT_GO, info_data("")), ERR_POLICY)
+        self.assertEqual(client.call(CMD_FLUSH).error, 0)
+        self.client(server).read(0, 512)
+        with server.greet() as handshake:
+            self.assertEqual(handshake.opt(OPT_GO, info_data("")), ERR_POLICY)
+        self.assertEqual(self.counted(server)["admits"], 2)
+
     def test_same_filter_twice(self):
         """Two instances: what the first was told the second does not know."""
         server = self.serve_wild("kids-how=turn", chain=["kids", "kids"])

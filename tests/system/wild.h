@@ -30,6 +30,7 @@ struct wild_disk {
     struct store *store;
     atomic_uint inside;  /* requests */
     atomic_uint clients; /* admitted */
+    atomic_uint loans;
 };
 
 struct wild {

@@ -152,8 +152,9 @@ static void wild_close(struct abd_disk *disk)
 {
     struct wild_disk *own = disk->state;
 
-    if (atomic_load(&own->inside) || atomic_load(&own->clients)) {
-        fputs("Assertion `closed without requests and clients' failed\n",
+    if (atomic_load(&own->inside) || atomic_load(&own->clients) ||
+        atomic_load(&own->loans)) {
+        fputs("Assertion `closed without requests, clients and loans' failed\n",
               stderr);
         abort();
     }

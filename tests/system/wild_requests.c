@@ -14,6 +14,7 @@
 
 struct loan {
     struct wild *wild;
+    struct wild_disk *disk;
     struct abd_loop *loop;
     uint8_t *copy;
     struct abd_piece pieces[ABD_PIECES_MAX];
@@ -66,6 +67,7 @@ static void release(void *arg)
         abort();
     }
     atomic_fetch_sub(&loan->wild->loans, 1);
+    atomic_fetch_sub(&loan->disk->loans, 1);
     free(loan->copy);
     free(loan);
 }
@@ -106,6 +108,7 @@ static void lend(struct abd_request *request, struct store *store)
         return;
     }
     loan->wild = wild_of(request);
+    loan->disk = request->disk->state;
     loan->loop = task->loop;
     pthread_mutex_lock(&store->lock);
     memcpy(loan->copy, store->bytes + request->offset, request->length);
@@ -119,6 +122,7 @@ static void lend(struct abd_request *request, struct store *store)
         at += length;
     }
     atomic_fetch_add(&loan->wild->loans, 1);
+    atomic_fetch_add(&loan->disk->loans, 1);
     atomic_fetch_add(&loan->wild->all_loans, 1);
     abd_complete_lent(request, loan->pieces, n, release, loan);
 }
