@@ -7,6 +7,7 @@
 #include "server/connection.h"
 #include "server/disk.h"
 #include "server/layer.h"
+#include "server/worker.h"
 
 #include <assert.h>
 
@@ -16,6 +17,13 @@ static struct admission *admission_of(const struct abd_client *client)
         (struct abd_client *)(uintptr_t)client, struct connection, client);
 
     return &connection->admission;
+}
+
+/* Who is asked now; NULL: nobody. */
+static void set_busy_with(const struct disk *disk)
+{
+    loop_set_busy_with(worker_current()->loop,
+                       disk ? disk->layer->instance.name : NULL);
 }
 
 int disk_admit(struct disk *disk, const struct abd_client *client)
@@ -28,7 +36,9 @@ int disk_admit(struct disk *disk, const struct abd_client *client)
     while (asked && !err) {
         const struct abd_plugin *plugin = asked->layer->plugin;
 
+        set_busy_with(asked);
         err = plugin->admit ? plugin->admit(&asked->pub, client) : 0;
+        set_busy_with(NULL);
         if (err) {
             disk_unpin(asked);
             break;
@@ -56,8 +66,10 @@ void disk_leave(struct disk *disk, const struct abd_client *client)
         if (last->layer->index < layer)
             return;
         admission->n--;
+        set_busy_with(last);
         if (plugin->leave)
             plugin->leave(&last->pub, client);
+        set_busy_with(NULL);
         disk_unpin(last);
     }
 }

@@ -281,6 +281,16 @@ static int check_reopened(struct disk *disk, struct disk *got)
 
 static void put_below(void *arg);
 
+static void say_opened(struct disk *disk,
+                       void (*opened)(struct abd_disk *, struct abd_disk *,
+                                      int),
+                       struct disk *below, int error)
+{
+    loop_set_busy_with(disk->pub.loop, disk->layer->instance.name);
+    opened(&disk->pub, below ? &below->pub : NULL, error);
+    loop_set_busy_with(disk->pub.loop, NULL);
+}
+
 static void on_below(struct disk_request *request, struct disk *got, int error)
 {
     struct below *below = container_of(request, struct below, request);
@@ -291,7 +301,7 @@ static void on_below(struct disk_request *request, struct disk *got, int error)
     if (error) {
         list_remove(&below->link);
         free(below);
-        opened(&disk->pub, NULL, error);
+        say_opened(disk, opened, NULL, error);
         return;
     }
     below->error = check_reopened(disk, got);
@@ -301,7 +311,7 @@ static void on_below(struct disk_request *request, struct disk *got, int error)
     }
     if (!disk->below)
         disk_set_below(disk, got);
-    opened(&disk->pub, &got->pub, 0);
+    say_opened(disk, opened, got, 0);
 }
 
 PUBLIC void abd_open_below(struct abd_disk *pub, const char *export_name,
@@ -357,6 +367,13 @@ PUBLIC void abd_inherit(struct abd_disk *pub, const struct abd_disk *below)
 
 /* --- closing --- */
 
+static void say_closed(struct disk *disk, void (*closed)(struct abd_disk *))
+{
+    loop_set_busy_with(disk->pub.loop, disk->layer->instance.name);
+    closed(&disk->pub);
+    loop_set_busy_with(disk->pub.loop, NULL);
+}
+
 static void on_below_put(struct loop_message *message)
 {
     struct below *below = container_of(message, struct below, put.message);
@@ -368,9 +385,9 @@ static void on_below_put(struct loop_message *message)
     list_remove(&below->link);
     free(below);
     if (error)
-        opened(&disk->pub, NULL, error);
+        say_opened(disk, opened, NULL, error);
     else if (closed)
-        closed(&disk->pub);
+        say_closed(disk, closed);
     else
         put_belows(disk);
 }

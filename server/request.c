@@ -508,8 +508,11 @@ void request_cancel(struct request *request)
     if (state == REQUEST_PLUGIN && frame->lane) {
         const struct layer *layer = frame->lane->disk->layer;
 
-        if (layer->plugin->cancel)
+        if (layer->plugin->cancel) {
+            loop_set_busy_with(request->worker->loop, layer->instance.name);
             layer->plugin->cancel(&request->pub);
+            loop_set_busy_with(request->worker->loop, NULL);
+        }
     } else if (state == REQUEST_SERVER) {
         border_cancel(request);
     }
@@ -537,7 +540,9 @@ static void unwind(struct request *request)
         if (after) {
             request->last_owner = request->frames[request->depth]
                                       .lane->disk->layer->instance.name;
+            loop_set_busy_with(request->worker->loop, request->last_owner);
             error = after(&request->pub, error);
+            loop_set_busy_with(request->worker->loop, NULL);
         }
     }
 }

@@ -164,7 +164,9 @@ static void ask_plugins(void)
             continue;
         status->disks[i].to_ask = NULL;
         details_begin(&details);
+        loop_set_busy_with(disk->pub.loop, disk->layer->instance.name);
         disk->layer->plugin->status(&disk->pub, &details);
+        loop_set_busy_with(disk->pub.loop, NULL);
         status->disks[i].details = details_finish(&details);
         if (!status->disks[i].details)
             status->failed = true;

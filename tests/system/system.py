@@ -38,7 +38,7 @@ def plugin(name):
 
 def filter_option(name):
     """For a filter of these tests, or of abdkit."""
-    if name.startswith("kids"):
+    if name.startswith(("kids", "nap")):
         name = built("abdkit-%s-filter.so" % name)
     return "--filter=" + name
 
