@@ -277,9 +277,8 @@ static void parse_rest(struct connection *connection)
     };
 
     parse(connection, &cursor);
-    if (connection->receive.stopped)
-        return; /* given back where it was stopped */
-    if (cursor.at == cursor.end)
+    /* After NBD_CMD_DISC nobody reads what may have come behind it. */
+    if (connection->receive.stopped || cursor.at == cursor.end)
         give_back_rest(connection);
     else
         connection->receive.start =
