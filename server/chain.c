@@ -75,10 +75,15 @@ int chain_complete(void)
     return E2BIG;
 }
 
-/* The plugin has said what was wrong; this says that it was the end. */
-static int check(const struct layer *layer, const char *what, int err)
+/* Calls one of the plugin's functions (NULL: it has none).  Says that it
+ * failed, unless the plugin has said what was wrong. */
+static int call(struct layer *layer, const char *what,
+                int (*function)(struct abd_instance *instance))
 {
-    if (err)
+    unsigned before = log_errors();
+    int err = function ? function(&layer->instance) : 0;
+
+    if (err && log_errors() == before)
         log_write(ABD_ERROR, layer->instance.name, "%s() failed: %s", what,
                   strerror(err));
     return err;
@@ -89,11 +94,10 @@ int chain_create(void)
     assert(created == chain.n);
     while (created > 0) {
         struct layer *layer = chain.layers[created - 1];
-        int (*create)(struct abd_instance *) = layer->plugin->create;
-        int err = create ? create(&layer->instance) : 0;
+        int err = call(layer, "create", layer->plugin->create);
 
         if (err)
-            return check(layer, "create", err);
+            return err;
         created--;
     }
     return 0;
@@ -103,11 +107,10 @@ int chain_ready(void)
 {
     for (unsigned i = chain.n; i-- > 0;) {
         struct layer *layer = chain.layers[i];
-        int (*ready)(struct abd_instance *) = layer->plugin->ready;
-        int err = ready ? ready(&layer->instance) : 0;
+        int err = call(layer, "ready", layer->plugin->ready);
 
         if (err)
-            return check(layer, "ready", err);
+            return err;
     }
     return 0;
 }
@@ -116,11 +119,10 @@ int chain_start(void)
 {
     for (unsigned i = chain.n; i-- > 0;) {
         struct layer *layer = chain.layers[i];
-        int (*start)(struct abd_instance *) = layer->plugin->start;
-        int err = start ? start(&layer->instance) : 0;
+        int err = call(layer, "start", layer->plugin->start);
 
         if (err)
-            return check(layer, "start", err);
+            return err;
     }
     return 0;
 }

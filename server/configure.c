@@ -101,15 +101,17 @@ static int give(struct layer *layer, const char *key, const char *value)
 {
     int (*config)(struct abd_instance *, const char *, const char *) =
         layer->plugin->config;
+    unsigned before = log_errors();
     int err = config ? config(&layer->instance, key, value) : EINVAL;
+    bool said = log_errors() > before;
 
     if (!config)
         log_write(ABD_ERROR, layer->instance.name,
                   "it takes no parameters, %s=%s was given", key, value);
     else if (err)
         log_write(ABD_ERROR, layer->instance.name,
-                  "the parameter %s=%s was refused: %s", key, value,
-                  strerror(err));
+                  "the parameter %s=%s was refused%s%s", key, value,
+                  said ? "" : ": ", said ? "" : strerror(err));
     return err;
 }
 

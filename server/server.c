@@ -175,9 +175,10 @@ static int create(void)
 
 int server_create(void)
 {
+    unsigned before = log_errors();
     int err = create();
 
-    if (err)
+    if (err && log_errors() == before)
         log_write(ABD_ERROR, NULL,
                   "can't set up the event loops and %llu MiB of memory: %s",
                   (unsigned long long)(settings.memory / MIB), strerror(err));

@@ -23,6 +23,7 @@
 static enum log_destination log_destination;
 static const char *log_program;
 static atomic_bool log_verbose;
+static atomic_uint errors;
 
 struct line {
     /* Filled up to limit at most, which leaves room for "..." and a newline. */
@@ -118,6 +119,11 @@ void log_open(enum log_destination destination, const char *program)
         openlog(program, LOG_PID, LOG_DAEMON);
 }
 
+unsigned log_errors(void)
+{
+    return atomic_load_explicit(&errors, memory_order_relaxed);
+}
+
 void log_set_verbose(bool verbose)
 {
     atomic_store_explicit(&log_verbose, verbose, memory_order_relaxed);
@@ -131,6 +137,8 @@ bool log_is_verbose(void)
 void log_write_v(enum abd_level level, const char *scope, const char *format,
                  va_list args)
 {
+    if (level == ABD_ERROR)
+        atomic_fetch_add_explicit(&errors, 1, memory_order_relaxed);
     if (log_destination == LOG_TO_NULL)
         return;
     if (level == ABD_DEBUG && !log_is_verbose())

@@ -33,5 +33,8 @@ void log_write(enum abd_level level, const char *scope, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void log_write_v(enum abd_level level, const char *scope, const char *format,
                  va_list args) __attribute__((format(printf, 3, 0)));
+/* How many errors have been said (or would have been): who calls foreign code
+ * sees whether it has explained its failure.  Any thread. */
+unsigned log_errors(void);
 
 #endif

@@ -237,6 +237,17 @@ class CommandLine(unittest.TestCase):
             self.assert_refused(done, "no-such-image")
 
 
+    def test_what_is_wrong_is_said_once(self):
+        """By who knows it best; nobody repeats it as "Invalid argument"."""
+        for arguments in (["memory"], ["file", "no-such-image"],
+                          ["memory", "1M", "--memory=4M", "--loops=64"]):
+            done = self.run_here("-f", "-U", "sock", *arguments)
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        done = self.run_here("-f", "-U", "sock", "memory", "1Q")
+        self.assertRegex(done.stderr, "size=1Q was refused$")
+
+
 class Meanings(unittest.TestCase):
     def test_export_name_is_for_run_only(self):
         """As with nbdkit: what the server offers stays the same."""
