@@ -332,6 +332,7 @@ void command_submit(struct connection *connection, void *in_place)
         end_command(connection);
     } else if (job->type == NBD_CMD_WRITE && job->error) {
         command->state = COMMAND_DROP; /* nobody wants the rest */
+        pace_begin(&connection->receive.pace);
         command->drop = command->length - command->issued;
     } else {
         command->state = COMMAND_ISSUE;

@@ -67,8 +67,8 @@
 #define LIMIT_IOVECS 1024
 
 /* A client inside a payload, or with replies that it has not read, must move
- * one of so many parts of what it holds in this time while others wait for it:
- * all of it is through after 40 s. */
+ * one of so many parts of what it holds in this time while others wait for it,
+ * or the server ends: all of it is through after 40 s. */
 #define LIMIT_STALL_NS   (5 * SECOND)
 #define LIMIT_STALL_PART 8
 /* Requests that a client may hold while others wait for one. */
@@ -78,8 +78,7 @@
  * read it. */
 #define LIMIT_STATUS_CLIENTS 32
 #define LIMIT_STATUS_NS      (10 * SECOND)
-/* After a client was told that it did wrong and will be disconnected; and the
- * same for who stalls while the server ends. */
+/* After a client was told that it did wrong and will be disconnected. */
 #define LIMIT_LINGER_NS (2 * SECOND)
 
 /* SO_SNDBUF of unix sockets: chosen by measurement, see docs/performance.md. */

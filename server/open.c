@@ -401,14 +401,14 @@ static void put_below(void *arg)
     struct disk *disk = below->disk;
     struct lane *lane = &below->below->lanes[worker_of(disk->pub.loop)->index];
 
+    if (disk->below == below->below) {
+        admission_closing(below->below);
+        disk_set_below(disk, NULL);
+    }
     if (!below->below->shared && lane->lent > 0) {
         lane->on_returned = put_below;
         lane->on_returned_arg = below;
         return;
-    }
-    if (disk->below == below->below) {
-        admission_closing(below->below);
-        disk_set_below(disk, NULL);
     }
     below->put.loop = disk->pub.loop;
     below->put.message.fn = on_below_put;

@@ -19,6 +19,7 @@ void pace_begin(struct pace *pace)
 {
     pace->since_ns = abd_loop_now_ns();
     pace->moved = 0;
+    pace->unsent = PACE_UNKNOWN;
 }
 
 /* Has it moved less than its part in a whole window?  Otherwise a new window
@@ -51,22 +52,45 @@ static uint64_t payload_held(const struct connection *connection)
     return command->part ? command->part->part.buffer_size : 0;
 }
 
-/* What waits to be read, as far as memory is held for it. */
+/* What the replies hold that it is to read. */
 static uint64_t replies_held(const struct connection *connection)
 {
     uint64_t bytes = 0;
 
     list_for_each (link, &connection->send.queue)
         bytes += container_of(link, struct request, part.reply_link)
-                     ->part.reply_length;
-    return bytes < connection->held ? bytes : connection->held;
+                     ->part.buffer_size;
+    return bytes;
+}
+
+/* The socket takes more only when much of what it has is read, so what has been
+ * read is what has left it, not what has come into it. */
+static bool reads_slowly(struct connection *connection, uint64_t window_ns)
+{
+    struct pace *pace = &connection->send.pace;
+    uint64_t unsent = stream_unsent(&connection->stream);
+    uint64_t sent = pace->moved;
+    bool slow;
+
+    if (pace->unsent == PACE_UNKNOWN) {
+        pace_begin(pace);
+        pace->unsent = unsent;
+        return false;
+    }
+    pace->moved =
+        sent + pace->unsent > unsent ? sent + pace->unsent - unsent : 0;
+    slow = is_slow(pace, replies_held(connection), window_ns);
+    if (pace->unsent == PACE_UNKNOWN) /* a new window */
+        pace->unsent = unsent;
+    else
+        pace->moved = sent;
+    return slow;
 }
 
 /* What it does wrong, or NULL. */
 static const char *find_fault(struct connection *connection, uint64_t window_ns)
 {
-    if (connection->send.blocked &&
-        is_slow(&connection->send.pace, replies_held(connection), window_ns))
+    if (connection->send.blocked && reads_slowly(connection, window_ns))
         return "does not read its replies";
     if (is_inside_payload(connection) &&
         is_slow(&connection->receive.pace, payload_held(connection), window_ns))
@@ -101,7 +125,7 @@ void stall_check(struct worker *worker)
             container_of(link, struct connection, link);
 
         if (worker->draining)
-            check(connection, LIMIT_LINGER_NS, "the server ends");
+            check(connection, LIMIT_STALL_NS, "the server ends");
         else if (connection->held || connection->requests_held)
             check(connection, LIMIT_STALL_NS,
                   "others wait for the memory that it holds");

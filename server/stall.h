@@ -16,7 +16,9 @@ struct worker;
 struct pace {
     uint64_t since_ns;
     uint64_t moved;
+    uint64_t unsent; /* sending: what the socket held then, or PACE_UNKNOWN */
 };
+#define PACE_UNKNOWN UINT64_MAX
 
 /* The client's turn begins now: it is to send, or has something to read. */
 void pace_begin(struct pace *pace);

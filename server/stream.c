@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -158,6 +160,15 @@ int stream_send_file(struct stream *stream, int fd, uint64_t offset,
     else
         *ret_sent = (size_t)sent;
     return err;
+}
+
+uint64_t stream_unsent(const struct stream *stream)
+{
+    int bytes = 0;
+
+    return ioctl(stream->out, SIOCOUTQ, &bytes) == 0 && bytes > 0
+               ? (uint64_t)bytes
+               : 0;
 }
 
 void stream_shutdown_send(struct stream *stream)

@@ -40,6 +40,9 @@ int stream_send(struct stream *stream, struct iovec *pieces, unsigned n,
 int stream_send_file(struct stream *stream, int fd, uint64_t offset,
                      size_t length, bool more, size_t *ret_sent);
 /* No more will be sent: the peer reads to the end. */
+/* Bytes that were sent and not read yet (TCP: not acknowledged), as far as the
+ * kernel knows; 0 if it does not. */
+uint64_t stream_unsent(const struct stream *stream);
 void stream_shutdown_send(struct stream *stream);
 
 #endif

@@ -208,6 +208,7 @@ static bool find_places_locked(struct arena *arena, unsigned to,
                                const struct arena_need *need)
 {
     bool *taken = arena->scratch;
+    unsigned mixed = arena->needed;
 
     memcpy(taken, arena->is_needed, arena->chunks * sizeof *taken);
     for (unsigned pass = 0; pass < 2; pass++)
@@ -220,26 +221,27 @@ static bool find_places_locked(struct arena *arena, unsigned to,
             if (index == to)
                 return false;
             memset(&taken[index], true, need->length[i] * sizeof *taken);
+            if (index < arena->mixed)
+                mixed += index + need->length[i] > arena->mixed
+                             ? arena->mixed - index
+                             : need->length[i];
         }
-    return true;
+    return mixed <= limit_locked(arena, MEMORY_WRITE) || mixed == arena->needed;
 }
 
 bool arena_could_take(struct arena *arena, enum memory_use use,
                       const struct arena_need *need)
 {
     unsigned to = use == MEMORY_READ ? arena->chunks : arena->mixed;
-    unsigned needed;
     uint64_t wanted = 0;
     bool fits;
 
     for (unsigned i = 0; i < need->n; i++)
         wanted += need->length[i];
     pthread_mutex_lock(&arena->lock);
-    needed = arena->needed;
-    fits = wanted <=
-           limit_of(arena->chunks - in_chunks(charged_to(arena)) - needed, use);
-    if (fits && needed > 0)
-        fits = find_places_locked(arena, to, need);
+    /* The same limits as take_run_locked() has. */
+    fits = arena->needed + wanted <= limit_locked(arena, MEMORY_READ) &&
+           find_places_locked(arena, to, need);
     pthread_mutex_unlock(&arena->lock);
     return fits;
 }

@@ -201,6 +201,37 @@ static void runs_know_what_is_between(void **state)
     end_lent();
 }
 
+/* With nothing else in use, what fits is had, and nothing else. */
+static void what_fits_is_had(void *arg)
+{
+    void *buffer;
+
+    (void)arg;
+    for (unsigned i = 0; i < 32; i++)
+        assert_non_null(abd_buffer_take(MIB, ABD_BUFFER_NEEDED));
+    for (unsigned charged = 0; charged < 20; charged++) {
+        for (uint64_t size = MIB; size <= 50 * MIB; size += MIB)
+            for (unsigned use = 0; use < MEMORY_USES; use++) {
+                bool had = memory_take(mine(), (enum memory_use)use, &size, 1,
+                                       &buffer);
+
+                assert_int_equal(fits((enum memory_use)use, size), had);
+                if (had)
+                    memory_give(mine(), buffer, size);
+                memory_drop_spare(mine());
+            }
+        assert_true(arena_charge(mine()->arena, MIB));
+    }
+}
+
+static void what_fits_is_had_whatever_is_charged(void **state)
+{
+    (void)state;
+    begin_lent(1, 80 * MIB);
+    run_on(abd_loop_at(0), what_fits_is_had, NULL);
+    end_lent();
+}
+
 static void a_quarter_is_not_spare(void **state)
 {
     (void)state;
@@ -378,6 +409,7 @@ int main(void)
         cmocka_unit_test(requests_go_on_around_what_is_needed),
         cmocka_unit_test(a_chunk_is_left_to_writes),
         cmocka_unit_test(runs_know_what_is_between),
+        cmocka_unit_test(what_fits_is_had_whatever_is_charged),
         cmocka_unit_test(waiters_get_what_is_spare),
         cmocka_unit_test(and_so_do_those_of_other_loops),
         cmocka_unit_test(who_is_asked_may_stop_others),
