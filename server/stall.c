@@ -22,15 +22,15 @@ void pace_begin(struct pace *pace)
     pace->unsent = PACE_UNKNOWN;
 }
 
-/* Has it moved less than its part in a whole window?  Otherwise a new window
+/* Has less than its part been moved in a whole window?  Otherwise a new window
  * begins when one is over. */
-static bool is_slow(struct pace *pace, uint64_t held, uint64_t window_ns)
+static bool is_slow(struct pace *pace, uint64_t moved, uint64_t held)
 {
     if (held < LEAST_HELD)
         held = LEAST_HELD;
-    if (abd_loop_now_ns() - pace->since_ns < window_ns)
+    if (abd_loop_now_ns() - pace->since_ns < LIMIT_STALL_NS)
         return false;
-    if (pace->moved < held / LIMIT_STALL_PART)
+    if (moved < held / LIMIT_STALL_PART)
         return true;
     pace_begin(pace);
     return false;
@@ -65,47 +65,43 @@ static uint64_t replies_held(const struct connection *connection)
 
 /* The socket takes more only when much of what it has is read, so what has been
  * read is what has left it, not what has come into it. */
-static bool reads_slowly(struct connection *connection, uint64_t window_ns)
+static bool reads_slowly(struct connection *connection)
 {
     struct pace *pace = &connection->send.pace;
     uint64_t unsent = stream_unsent(&connection->stream);
-    uint64_t sent = pace->moved;
-    bool slow;
+    uint64_t had = pace->moved + pace->unsent;
+    bool slow = false;
 
-    if (pace->unsent == PACE_UNKNOWN) {
+    if (pace->unsent == PACE_UNKNOWN)
         pace_begin(pace);
-        pace->unsent = unsent;
-        return false;
-    }
-    pace->moved =
-        sent + pace->unsent > unsent ? sent + pace->unsent - unsent : 0;
-    slow = is_slow(pace, replies_held(connection), window_ns);
+    else
+        slow = is_slow(pace, had > unsent ? had - unsent : 0,
+                       replies_held(connection));
     if (pace->unsent == PACE_UNKNOWN) /* a new window */
         pace->unsent = unsent;
-    else
-        pace->moved = sent;
     return slow;
 }
 
 /* What it does wrong, or NULL. */
-static const char *find_fault(struct connection *connection, uint64_t window_ns)
+static const char *find_fault(struct connection *connection)
 {
-    if (connection->send.blocked && reads_slowly(connection, window_ns))
+    struct pace *pace = &connection->receive.pace;
+
+    if (connection->send.blocked && reads_slowly(connection))
         return "does not read its replies";
     if (is_inside_payload(connection) &&
-        is_slow(&connection->receive.pace, payload_held(connection), window_ns))
+        is_slow(pace, pace->moved, payload_held(connection)))
         return "stalls inside a payload";
     return NULL;
 }
 
-static void check(struct connection *connection, uint64_t window_ns,
-                  const char *why)
+static void check(struct connection *connection, const char *why)
 {
     const char *fault;
 
     if (connection->state != CONNECTION_TRANSMISSION)
         return;
-    fault = find_fault(connection, window_ns);
+    fault = find_fault(connection);
     if (!fault)
         return;
     log_write(ABD_WARNING, connection->address, "dropped: it %s, and %s", fault,
@@ -125,9 +121,8 @@ void stall_check(struct worker *worker)
             container_of(link, struct connection, link);
 
         if (worker->draining)
-            check(connection, LIMIT_STALL_NS, "the server ends");
+            check(connection, "the server ends");
         else if (connection->held || connection->requests_held)
-            check(connection, LIMIT_STALL_NS,
-                  "others wait for the memory that it holds");
+            check(connection, "others wait for the memory that it holds");
     }
 }

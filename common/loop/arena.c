@@ -138,18 +138,24 @@ static void mark_locked(struct arena *arena, unsigned index, unsigned length,
     }
 }
 
+/* How many of these chunks lie in the zone for any use? */
+static unsigned count_mixed(const struct arena *arena, unsigned index,
+                            unsigned length)
+{
+    unsigned left = index < arena->mixed ? arena->mixed - index : 0;
+
+    return length < left ? length : left;
+}
+
 static bool take_run_locked(struct arena *arena, unsigned from, unsigned to,
                             unsigned length, unsigned *ret_index)
 {
-    unsigned mixed = arena->mixed;
     unsigned index = find_place(arena, arena->is_taken, from, to, length);
     unsigned in_mixed;
 
     if (index == to)
         return false;
-    in_mixed = index >= mixed ? 0 : mixed - index;
-    if (in_mixed > length)
-        in_mixed = length;
+    in_mixed = count_mixed(arena, index, length);
     if (in_mixed > 0 &&
         arena->taken[ZONE_ANY] + in_mixed > limit_locked(arena, MEMORY_WRITE))
         return false;
@@ -221,10 +227,7 @@ static bool find_places_locked(struct arena *arena, unsigned to,
             if (index == to)
                 return false;
             memset(&taken[index], true, need->length[i] * sizeof *taken);
-            if (index < arena->mixed)
-                mixed += index + need->length[i] > arena->mixed
-                             ? arena->mixed - index
-                             : need->length[i];
+            mixed += count_mixed(arena, index, need->length[i]);
         }
     return mixed <= limit_locked(arena, MEMORY_WRITE) || mixed == arena->needed;
 }

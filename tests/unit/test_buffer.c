@@ -23,6 +23,14 @@ static void end_lent(void)
     end();
 }
 
+/* On one loop, with a budget of so many bytes. */
+static void run_lent(uint64_t bytes, void (*fn)(void *arg))
+{
+    begin_lent(1, bytes);
+    run_on(abd_loop_at(0), fn, NULL);
+    end_lent();
+}
+
 static void take_all(enum abd_buffer_use use)
 {
     void *buffer;
@@ -121,9 +129,7 @@ static void needed_lies_apart(void *arg)
 static void requests_go_on_around_what_is_needed(void **state)
 {
     (void)state;
-    begin_lent(1, 40 * MIB);
-    run_on(abd_loop_at(0), needed_lies_apart, NULL);
-    end_lent();
+    run_lent(40 * MIB, needed_lies_apart);
 }
 
 static void take_from_few(void *arg)
@@ -148,9 +154,7 @@ static void take_from_few(void *arg)
 static void a_chunk_is_left_to_writes(void **state)
 {
     (void)state;
-    begin_lent(1, 4 * MIB);
-    run_on(abd_loop_at(0), take_from_few, NULL);
-    end_lent();
+    run_lent(4 * MIB, take_from_few);
 }
 
 /* Whole chunks that are needed lie between those that are not. */
@@ -196,9 +200,7 @@ static void needed_in_the_middle(void *arg)
 static void runs_know_what_is_between(void **state)
 {
     (void)state;
-    begin_lent(1, 40 * MIB);
-    run_on(abd_loop_at(0), needed_in_the_middle, NULL);
-    end_lent();
+    run_lent(40 * MIB, needed_in_the_middle);
 }
 
 /* With nothing else in use, what fits is had, and nothing else. */
@@ -227,9 +229,7 @@ static void what_fits_is_had(void *arg)
 static void what_fits_is_had_whatever_is_charged(void **state)
 {
     (void)state;
-    begin_lent(1, 80 * MIB);
-    run_on(abd_loop_at(0), what_fits_is_had, NULL);
-    end_lent();
+    run_lent(80 * MIB, what_fits_is_had);
 }
 
 static void a_quarter_is_not_spare(void **state)
